@@ -1,0 +1,297 @@
+//! Subcommands and options.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A service mesh that applications never have to mention.
+///
+/// A mesh of your own is three commands:
+///
+///   tacit up
+///   tacit run --as shop/payments --port http:8080 -- python3 -m http.server 8080
+///   tacit run --as shop/web -- curl http://payments.shop/
+///
+/// (the second needs a Service in the directory or applied: see `examples/`).
+///
+/// Exit codes: 0 done, 1 findings or a failure, 2 usage, 3 cannot reach the mesh, 4 refused,
+/// 5 timed out. `tacit run` exits with the status of its command.
+#[derive(Parser, Debug)]
+#[command(name = "tacit", version, verbatim_doc_comment, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every subcommand.
+#[derive(Args, Debug)]
+pub(crate) struct Global {
+    /// Which mesh of this machine.
+    #[arg(long, global = true, default_value = "default", env = "TACIT_MESH")]
+    pub(crate) mesh: String,
+    /// Talk to this control plane instead of the one on this machine: `tls:HOST:PORT`.
+    #[arg(long, global = true, env = "TACIT_SERVER")]
+    pub(crate) server: Option<String>,
+    /// Directory with `person.crt`, `person.key` and `roots.crt`, for `--server tls:...`.
+    #[arg(long, global = true, env = "TACIT_IDENTITY")]
+    pub(crate) identity: Option<PathBuf>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Create or change objects.
+    Apply(ApplyArgs),
+    /// Issue a client certificate for a person or a pipeline (administrator only).
+    Certificate(CertificateArgs),
+    /// Check files without a mesh: what would be refused, and where.
+    Check(CheckArgs),
+    /// Print a shell completion script.
+    Completions(CompletionsArgs),
+    /// Run the control plane in the foreground (`up` does this for you).
+    Control(ControlArgs),
+    /// Delete an object.
+    Delete(ObjectArgs),
+    /// Show what Tacit does: a real mesh of four zones on this machine, in five acts.
+    Demo(DemoArgs),
+    /// Stop the mesh of this machine.
+    Down,
+    /// Show objects.
+    Get(GetArgs),
+    /// A load generator, as the demo uses it.
+    Load(tacit_demo::load::LoadArgs),
+    /// Run the node proxy in the foreground (`up` does this for you).
+    Node(NodeArgs),
+    /// Run any program as a workload of the mesh.
+    Run(RunArgs),
+    /// A small HTTP application, as the demo uses it.
+    Sample(tacit_demo::sample::SampleArgs),
+    /// Show the mesh: nodes, generations, live rates, certificates.
+    Status(StatusArgs),
+    /// Make a one-time token with which another machine's node joins.
+    Token(TokenArgs),
+    /// Bring up the control plane and the node proxy of this machine, and keep them up.
+    Up(UpArgs),
+    /// Wait until an object is in force everywhere.
+    Wait(WaitArgs),
+    /// Say what would happen to a call, and which line says so.
+    Why(WhyArgs),
+}
+
+/// How to print data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Json,
+    Table,
+    Yaml,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ApplyArgs {
+    /// A file or a directory of YAML, or `-` for standard input.
+    #[arg(short, long)]
+    pub(crate) file: PathBuf,
+    /// Only say what would happen.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CertificateArgs {
+    /// The common name that `Mesh.subjects` maps to a user and groups.
+    #[arg(long)]
+    pub(crate) common_name: String,
+    /// The directory to write `person.crt`, `person.key` and `roots.crt` to.
+    #[arg(short, long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Files or directories of YAML.
+    #[arg(short, long, required = true, num_args = 1..)]
+    pub(crate) file: Vec<PathBuf>,
+    /// How to print findings.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ControlArgs {
+    /// A directory of YAML that is watched and acts as administrator.
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
+    /// Addresses under which nodes reach this control plane.
+    #[arg(long)]
+    pub(crate) address: Vec<IpAddr>,
+    /// The user id that is administrator.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) administrator: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NodeArgs {
+    /// The node's name.
+    #[arg(long)]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) at: LocalityArgs,
+    /// A join token; needed only the first time.
+    #[arg(long, env = "TACIT_JOIN_TOKEN", hide_env_values = true)]
+    pub(crate) join: Option<String>,
+    /// This machine's address, as other nodes reach it.
+    #[arg(long)]
+    pub(crate) address: Option<IpAddr>,
+    /// The user id that is administrator.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) administrator: u32,
+    #[command(flatten)]
+    pub(crate) tuning: TuningArgs,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct LocalityArgs {
+    /// The zone in which this machine is.
+    #[arg(long)]
+    pub(crate) zone: Option<String>,
+    /// The region; absent: from `Mesh.localities` by the zone.
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TuningArgs {
+    /// Worker threads of the node proxy; absent: one for each two cores, at most 8.
+    #[arg(long)]
+    pub(crate) workers: Option<usize>,
+    /// Where the access log goes: `stdout`, `off`, or a file.
+    #[arg(long, default_value = "access.log")]
+    pub(crate) access_log: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    #[command(flatten)]
+    pub(crate) demo: tacit_demo::DemoArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    /// The kind, for example `service`, `retrytimeoutpolicy` or `all`.
+    pub(crate) kind: String,
+    /// `NAMESPACE/NAME`, or `NAME` for a cluster-scoped kind; absent: all.
+    pub(crate) name: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ObjectArgs {
+    /// The kind.
+    pub(crate) kind: String,
+    /// `NAMESPACE/NAME`, or `NAME` for a cluster-scoped kind.
+    pub(crate) name: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The identity: `NAMESPACE/SERVICE-ACCOUNT`.
+    #[arg(long = "as", value_name = "NAMESPACE/SERVICE-ACCOUNT")]
+    pub(crate) identity: String,
+    /// The workload's name; absent: the service account and five random characters.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A label that Services and policies select by; may be repeated. `app` is the service
+    /// account unless given.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+    /// A port that the program listens on, as `NAME:PORT`; a name that starts with `http` is
+    /// framed as HTTP. May be repeated.
+    #[arg(long, value_name = "NAME:PORT")]
+    pub(crate) port: Vec<String>,
+    /// The zone, if it differs from the node's.
+    #[arg(long)]
+    pub(crate) zone: Option<String>,
+    /// A port of this machine that leads to the program: `PORT` or `PORT:TARGET`.
+    #[arg(long, value_name = "PORT[:TARGET]")]
+    pub(crate) publish: Vec<String>,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, num_args = 1..)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TokenArgs {
+    /// The name of the node that will join.
+    #[arg(long)]
+    pub(crate) node: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UpArgs {
+    /// A directory of YAML that is watched and acts as administrator.
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
+    /// Only the control plane, no node on this machine.
+    #[arg(long, conflicts_with = "join")]
+    pub(crate) control_only: bool,
+    /// Only a node, which joins another machine's mesh with this token (`tacit token`).
+    #[arg(long, env = "TACIT_JOIN_TOKEN", hide_env_values = true, conflicts_with = "file")]
+    pub(crate) join: Option<String>,
+    /// This machine's node name; absent: its host name.
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+    #[command(flatten)]
+    pub(crate) at: LocalityArgs,
+    /// This machine's address, as other machines reach it.
+    #[arg(long)]
+    pub(crate) address: Option<IpAddr>,
+    #[command(flatten)]
+    pub(crate) tuning: TuningArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WaitArgs {
+    /// The condition, for example `Programmed`.
+    #[arg(long = "for")]
+    pub(crate) condition: String,
+    #[command(flatten)]
+    pub(crate) object: ObjectArgs,
+    /// How long, for example `10s`.
+    #[arg(long, default_value = "30s")]
+    pub(crate) timeout: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WhyArgs {
+    /// Who calls: a workload's `NAMESPACE/NAME` or an identity's `NAMESPACE/SERVICE-ACCOUNT`.
+    pub(crate) source: String,
+    /// What is called, for example `http://ledger.shop/accounts/1`.
+    pub(crate) url: String,
+    /// The HTTP method.
+    #[arg(long, default_value = "GET")]
+    pub(crate) method: String,
+    /// The zone of the caller, if no workload of it runs.
+    #[arg(long)]
+    pub(crate) zone: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}

@@ -1,0 +1,70 @@
+//! Where a mesh keeps its sockets and its state. The only reader of the environment for paths.
+
+use std::env;
+use std::path::PathBuf;
+
+/// Directories of one mesh of one user.
+#[derive(Clone, Debug)]
+pub(crate) struct Dirs {
+    /// Sockets, the lock and logs; gone after a reboot.
+    pub(crate) runtime: PathBuf,
+    /// What must survive: CA keys, objects, certificates.
+    pub(crate) state: PathBuf,
+}
+
+impl Dirs {
+    /// The directories that a mesh of this user has.
+    pub(crate) fn own(mesh: &str) -> Self {
+        let uid = nix::unistd::Uid::effective();
+        if uid.is_root() && env::var_os("TACIT_ROOTLESS").is_none() {
+            return Self {
+                runtime: PathBuf::from("/run/tacit").join(mesh),
+                state: PathBuf::from("/var/lib/tacit").join(mesh),
+            };
+        }
+        // Inside the user namespace of a rootless `up` we look like root; the variables that
+        // `up` sets before it enters it keep the paths what they were outside.
+        if let (Some(runtime), Some(state)) =
+            (env::var_os("TACIT_RUNTIME_DIR"), env::var_os("TACIT_STATE_DIR"))
+        {
+            return Self { runtime: runtime.into(), state: state.into() };
+        }
+        let runtime = env::var_os("XDG_RUNTIME_DIR")
+            .map_or_else(|| env::temp_dir().join(format!("tacit-{uid}")), |dir| {
+                PathBuf::from(dir).join("tacit")
+            });
+        let state = env::var_os("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state")))
+            .map_or_else(|| runtime.join("state"), |dir| dir.join("tacit"));
+        Self { runtime: runtime.join(mesh), state: state.join(mesh) }
+    }
+
+    /// The directories of the mesh that a client means: the user's own if it is up, else root's.
+    pub(crate) fn reachable(mesh: &str) -> Self {
+        let own = Self::own(mesh);
+        if own.control_socket().exists() || own.node_socket().exists() {
+            return own;
+        }
+        let system = PathBuf::from("/run/tacit").join(mesh);
+        if system.exists() {
+            return Self { runtime: system, state: PathBuf::from("/var/lib/tacit").join(mesh) };
+        }
+        own
+    }
+
+    /// The admin API.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.runtime.join("control.sock")
+    }
+
+    /// Where `run` asks.
+    pub(crate) fn node_socket(&self) -> PathBuf {
+        self.runtime.join("node.sock")
+    }
+
+    /// Held by the `up` of this mesh; contains its process id.
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.runtime.join("up.lock")
+    }
+}

@@ -1,0 +1,190 @@
+//! Tables with their references closed and indexed: what decisions read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::generation::Generation;
+use crate::names::{Namespace, PolicyName, ServiceName, WorkloadName};
+use crate::tables::{
+    AccessRow, ClassKey, ClassRow, MeshRow, NamespaceRow, Row, RunGrantRow, ServiceRow, Tables,
+    WorkloadRow,
+};
+
+/// An immutable, closed state: each reference in it resolves. Cheap to share, never changed.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Which generation it is.
+    pub generation: Generation,
+    /// The mesh.
+    pub mesh: Arc<MeshRow>,
+    /// Services by name.
+    pub services: BTreeMap<ServiceName, Arc<ServiceRow>>,
+    /// Workloads by name.
+    pub workloads: BTreeMap<WorkloadName, Arc<WorkloadRow>>,
+    /// Classes by key.
+    pub classes: BTreeMap<ClassKey, Arc<ClassRow>>,
+    /// Access policies by name.
+    pub access: BTreeMap<PolicyName, Arc<AccessRow>>,
+    /// Namespaces by name.
+    pub namespaces: BTreeMap<Namespace, Arc<NamespaceRow>>,
+    /// Run grants.
+    pub run_grants: Vec<Arc<RunGrantRow>>,
+    service_by_address: HashMap<IpAddr, ServiceName>,
+    workload_by_address: HashMap<IpAddr, WorkloadName>,
+    endpoints: HashMap<ServiceName, Vec<Arc<WorkloadRow>>>,
+}
+
+/// Why tables are not a state that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotClosed {
+    /// No Mesh row.
+    NoMesh,
+    /// A row names one that is not there.
+    Missing {
+        /// The row that refers.
+        row: String,
+        /// What it refers to.
+        wanted: String,
+    },
+    /// Two rows claim one address.
+    AddressTwice(IpAddr),
+}
+
+impl fmt::Display for NotClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMesh => f.write_str("the tables have no Mesh row"),
+            Self::Missing { row, wanted } => write!(f, "{row} refers to {wanted}, not present"),
+            Self::AddressTwice(address) => write!(f, "two rows claim the address {address}"),
+        }
+    }
+}
+
+impl std::error::Error for NotClosed {}
+
+impl Snapshot {
+    /// Closes the tables, or says what is missing. Linear in the number of rows.
+    pub fn build(generation: Generation, tables: &Tables) -> Result<Self, NotClosed> {
+        let mut mesh = None;
+        let (mut services, mut workloads) = (BTreeMap::new(), BTreeMap::new());
+        let (mut classes, mut access) = (BTreeMap::new(), BTreeMap::new());
+        let (mut namespaces, mut run_grants) = (BTreeMap::new(), Vec::new());
+        for row in tables.0.values() {
+            match row {
+                Row::Access(row) => drop(access.insert(row.name.clone(), row.clone())),
+                Row::Class(row) => drop(classes.insert(row.key.clone(), row.clone())),
+                Row::Mesh(row) => mesh = Some(row.clone()),
+                Row::Namespace(row) => drop(namespaces.insert(row.namespace.clone(), row.clone())),
+                Row::RunGrant(row) => run_grants.push(row.clone()),
+                Row::Service(row) => drop(services.insert(row.name.clone(), row.clone())),
+                Row::Workload(row) => drop(workloads.insert(row.name.clone(), row.clone())),
+            }
+        }
+        let mut snapshot = Self {
+            generation,
+            mesh: mesh.ok_or(NotClosed::NoMesh)?,
+            services,
+            workloads,
+            classes,
+            access,
+            namespaces,
+            run_grants,
+            service_by_address: HashMap::new(),
+            workload_by_address: HashMap::new(),
+            endpoints: HashMap::new(),
+        };
+        snapshot.close_classes()?;
+        snapshot.index_services()?;
+        snapshot.index_workloads()?;
+        Ok(snapshot)
+    }
+
+    fn close_classes(&self) -> Result<(), NotClosed> {
+        for class in self.classes.values() {
+            let row = || format!("class of {}", class.key.namespace);
+            for service in &class.services {
+                if !self.services.contains_key(service) {
+                    return Err(missing(row(), format!("Service {service}")));
+                }
+            }
+            for attachment in &class.access {
+                if !self.access.contains_key(&attachment.policy) {
+                    return Err(missing(
+                        row(),
+                        format!("AccessPolicy {}", attachment.policy),
+                    ));
+                }
+            }
+            if !self.namespaces.contains_key(&class.key.namespace) {
+                return Err(missing(row(), format!("namespace {}", class.key.namespace)));
+            }
+        }
+        Ok(())
+    }
+
+    fn index_services(&mut self) -> Result<(), NotClosed> {
+        for service in self.services.values() {
+            let twice = self
+                .service_by_address
+                .insert(service.address, service.name.clone());
+            if twice.is_some() {
+                return Err(NotClosed::AddressTwice(service.address));
+            }
+        }
+        Ok(())
+    }
+
+    fn index_workloads(&mut self) -> Result<(), NotClosed> {
+        for workload in self.workloads.values() {
+            let Some(class) = self.classes.get(&workload.class) else {
+                return Err(missing(
+                    format!("workload {}", workload.name),
+                    "its class".into(),
+                ));
+            };
+            for service in &class.services {
+                self.endpoints
+                    .entry(service.clone())
+                    .or_default()
+                    .push(workload.clone());
+            }
+            let twice = self
+                .workload_by_address
+                .insert(workload.address, workload.name.clone());
+            if twice.is_some() {
+                return Err(NotClosed::AddressTwice(workload.address));
+            }
+        }
+        Ok(())
+    }
+
+    /// The service with this virtual address.
+    #[must_use]
+    pub fn service_at(&self, address: IpAddr) -> Option<&Arc<ServiceRow>> {
+        self.services.get(self.service_by_address.get(&address)?)
+    }
+
+    /// The workload with this address.
+    #[must_use]
+    pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<WorkloadRow>> {
+        self.workloads.get(self.workload_by_address.get(&address)?)
+    }
+
+    /// The workloads behind a service, ready or not, by name.
+    #[must_use]
+    pub fn endpoints(&self, service: &ServiceName) -> &[Arc<WorkloadRow>] {
+        self.endpoints.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// The class of a workload of this snapshot.
+    #[must_use]
+    pub fn class_of(&self, workload: &WorkloadRow) -> Option<&Arc<ClassRow>> {
+        self.classes.get(&workload.class)
+    }
+}
+
+fn missing(row: String, wanted: String) -> NotClosed {
+    NotClosed::Missing { row, wanted }
+}

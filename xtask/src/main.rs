@@ -1,0 +1,34 @@
+//! All automation of the project: `cargo xtask tidy | gen`.
+
+use std::process::ExitCode;
+
+mod r#gen;
+mod tidy;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["tidy"] => tidy::run(),
+        ["gen"] => r#gen::run(false),
+        ["gen", "--check"] => r#gen::run(true),
+        _ => Err(vec!["usage: cargo xtask tidy | gen [--check]".to_owned()]),
+    };
+    match outcome {
+        Ok(summary) => {
+            say(&summary);
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            for problem in &problems {
+                say(problem);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the one place where automation speaks")]
+fn say(text: &str) {
+    println!("{text}");
+}
