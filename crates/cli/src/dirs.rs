@@ -15,19 +15,18 @@ pub(crate) struct Dirs {
 impl Dirs {
     /// The directories that a mesh of this user has.
     pub(crate) fn own(mesh: &str) -> Self {
-        let uid = nix::unistd::Uid::effective();
-        if uid.is_root() && env::var_os("TACIT_ROOTLESS").is_none() {
-            return Self {
-                runtime: PathBuf::from("/run/tacit").join(mesh),
-                state: PathBuf::from("/var/lib/tacit").join(mesh),
-            };
-        }
-        // Inside the user namespace of a rootless `up` we look like root; the variables that
-        // `up` sets before it enters it keep the paths what they were outside.
+        // What `up` tells the roles that it starts: inside a user namespace they look like root.
         if let (Some(runtime), Some(state)) =
             (env::var_os("TACIT_RUNTIME_DIR"), env::var_os("TACIT_STATE_DIR"))
         {
             return Self { runtime: runtime.into(), state: state.into() };
+        }
+        let uid = nix::unistd::Uid::effective();
+        if uid.is_root() {
+            return Self {
+                runtime: PathBuf::from("/run/tacit").join(mesh),
+                state: PathBuf::from("/var/lib/tacit").join(mesh),
+            };
         }
         let runtime = env::var_os("XDG_RUNTIME_DIR")
             .map_or_else(|| env::temp_dir().join(format!("tacit-{uid}")), |dir| {

@@ -1,15 +1,18 @@
 //! `tacit up` and `tacit down`: starts what this machine needs, and keeps it up.
 
-use std::io::Write;
+use std::ffi::OsString;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tacit_control::client::AdminClient;
-use tokio::process::{Child, Command};
+use tacit_sys::SysError;
+use tacit_sys::lock::{LockFile, Locked, try_lock};
+use tacit_sys::signals::{self, Signal};
+use tacit_sys::spawn::{Group, Spawn, Started};
+use tacit_sys::userns::{Isolated, Isolation, isolate};
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::UpArgs;
@@ -26,7 +29,7 @@ const RESTART_MAX: Duration = Duration::from_secs(5);
 const STEADY: Duration = Duration::from_secs(30);
 /// How long a role may take to end by itself: the node drains for at most 10 s.
 const STOP: Duration = Duration::from_secs(12);
-/// How long the control plane may take to answer for the first time.
+/// How long a role may take to answer for the first time.
 const START: Duration = Duration::from_secs(20);
 
 /// Brings the roles of this machine up and stays until it is told to stop.
@@ -34,24 +37,11 @@ pub(crate) fn up(place: &Place, args: &UpArgs) -> Result<ExitCode, Failure> {
     let dirs = Dirs::own(&place.mesh);
     make_dir(&dirs.runtime, 0o755)?;
     make_dir(&dirs.state, 0o700)?;
-    let lock = tacit_sys::lock::FileLock::acquire(&dirs.lock_file()).map_err(|e| {
-        Failure::Failed(format!(
-            "mesh {:?} is up already ({}: {e}). Use `tacit down`, or another --mesh NAME",
-            place.mesh,
-            dirs.lock_file().display()
-        ))
-    })?;
-    let administrator = nix::unistd::Uid::effective().as_raw();
-    enter_namespaces_if_not_root(&dirs)?;
-    let mut file = lock.file();
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
-    written.map_err(|e| Failure::Failed(format!("{}: {e}", dirs.lock_file().display())))?;
-    let administrator = if tacit_sys::userns::is_inside() { 0 } else { administrator };
-    let supervisor = Supervisor { place, args, dirs: &dirs, administrator };
-    let outcome = block_on(supervisor.run());
+    let _lock = hold_lock(place, &dirs)?;
+    enter_namespaces_if_not_root()?;
+    let outcome = block_on(Supervisor { place, args, dirs: &dirs }.run());
     for socket in [dirs.control_socket(), dirs.node_socket()] {
+        // Absent where that role was not asked for.
         let _ = std::fs::remove_file(socket);
     }
     outcome.map(|()| ExitCode::SUCCESS)
@@ -60,26 +50,29 @@ pub(crate) fn up(place: &Place, args: &UpArgs) -> Result<ExitCode, Failure> {
 /// Asks the `up` of this mesh to stop, and waits until it has.
 pub(crate) fn down(place: &Place) -> Result<ExitCode, Failure> {
     let dirs = place.dirs();
-    let path = dirs.lock_file();
     let not_up = || Failure::Failed(format!("mesh {:?} is not up", place.mesh));
-    let text = std::fs::read_to_string(&path).map_err(|_| not_up())?;
-    if tacit_sys::lock::FileLock::acquire(&path).is_ok() {
+    let path = dirs.lock_file();
+    if !path.exists() {
         return Err(not_up());
     }
-    let pid: i32 = text.trim().parse().map_err(|_| {
-        Failure::Failed(format!("{} does not hold a process id", path.display()))
-    })?;
-    kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(|e| {
-        Failure::Refused(format!("process {pid}, which holds mesh {:?} up: {e}", place.mesh))
-    })?;
+    let Locked::ByAnother { pid: Some(pid) } = try_lock(&path).map_err(failed)? else {
+        return Err(not_up());
+    };
+    let process = signals::open_process(pid).map_err(failed)?;
+    signals::send(&process, Signal::SIGTERM)
+        .map_err(|e| Failure::Refused(format!("mesh {:?}: {e}", place.mesh)))?;
     let until = Instant::now() + STOP + STOP;
     while Instant::now() < until {
-        if tacit_sys::lock::FileLock::acquire(&path).is_ok() {
+        if matches!(try_lock(&path), Ok(Locked::Held(_))) {
             return Ok(ExitCode::SUCCESS);
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     Err(Failure::TimedOut(format!("process {pid} still holds mesh {:?} up", place.mesh)))
+}
+
+fn failed(error: SysError) -> Failure {
+    Failure::Failed(error.to_string())
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), Failure> {
@@ -90,41 +83,66 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), Failure> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(told)
 }
 
+fn hold_lock(place: &Place, dirs: &Dirs) -> Result<LockFile, Failure> {
+    match try_lock(&dirs.lock_file()).map_err(failed)? {
+        Locked::Held(lock) => Ok(lock),
+        Locked::ByAnother { pid } => {
+            let by = pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
+            Err(Failure::Failed(format!(
+                "mesh {:?} is held up already{by}. Use `tacit down`, or another --mesh NAME",
+                place.mesh
+            )))
+        }
+    }
+}
+
 /// Without root, everything lives in a user and a network namespace of its own: workloads reach
 /// each other, but not the outside.
-fn enter_namespaces_if_not_root(dirs: &Dirs) -> Result<(), Failure> {
-    if nix::unistd::Uid::effective().is_root() {
+fn enter_namespaces_if_not_root() -> Result<(), Failure> {
+    if tacit_sys::userns::is_root() {
         return Ok(());
     }
-    tacit_sys::userns::enter().map_err(|e| {
-        Failure::Failed(format!(
-            "cannot enter a user namespace: {e}. Allow them \
-             (sysctl kernel.unprivileged_userns_clone=1, \
-             kernel.apparmor_restrict_unprivileged_userns=0) or run as root"
-        ))
-    })?;
     output::note("tacit: not root, so workloads reach each other but nothing outside the mesh");
-    tacit_sys::userns::set_environment([
-        ("TACIT_ROOTLESS", "1".as_ref()),
-        ("TACIT_RUNTIME_DIR", dirs.runtime.as_os_str()),
-        ("TACIT_STATE_DIR", dirs.state.as_os_str()),
-    ]);
-    Ok(())
+    let what = Isolation { user: true, mount: true, net: true, pid: false };
+    match isolate(what).map_err(failed)? {
+        Isolated::Inside => Ok(()),
+        Isolated::Outside { .. } => {
+            Err(Failure::Failed("a namespace without processes of its own has no outside".into()))
+        }
+    }
 }
 
 /// One role of this machine: a child process that is started again when it ends.
 struct Role {
     name: &'static str,
-    child: Child,
+    process: AsyncFd<Started>,
     started: Instant,
     pause: Duration,
+}
+
+impl Role {
+    /// Waits until the process has ended.
+    async fn ended(&mut self) -> Result<ExitStatus, Failure> {
+        let told = |e: std::io::Error| Failure::Failed(format!("watching {}: {e}", self.name));
+        let _ready = self.process.readable().await.map_err(told)?;
+        self.process.get_mut().wait().map_err(failed)
+    }
+
+    async fn stop(mut self) {
+        // It may have ended by itself; then there is nothing to tell it.
+        let _ = self.process.get_ref().signal(Signal::SIGTERM);
+        if tokio::time::timeout(STOP, self.ended()).await.is_err() {
+            output::complain(&format!("{} did not end in {STOP:?}; killed", self.name));
+            let _ = self.process.get_ref().signal(Signal::SIGKILL);
+            let _ = self.ended().await;
+        }
+    }
 }
 
 struct Supervisor<'a> {
     place: &'a Place,
     args: &'a UpArgs,
     dirs: &'a Dirs,
-    administrator: u32,
 }
 
 impl Supervisor<'_> {
@@ -132,65 +150,77 @@ impl Supervisor<'_> {
         let told = |e: std::io::Error| Failure::Failed(format!("cannot watch signals: {e}"));
         let mut interrupt = signal(SignalKind::interrupt()).map_err(told)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(told)?;
-        let mut roles = Vec::new();
-        let started = tokio::select! {
-            started = self.start(&mut roles) => started,
+        let (mut control, mut node) = (None, None);
+        let outcome = tokio::select! {
+            failure = self.start_and_keep(&mut control, &mut node) => Err(failure),
             _ = interrupt.recv() => Ok(()),
             _ = terminate.recv() => Ok(()),
         };
-        if started.is_ok() && !roles.is_empty() {
-            tokio::select! {
-                () = self.keep(&mut roles) => {}
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
         // The node goes first: it tells control which workloads ended.
-        while let Some(role) = roles.pop() {
-            stop(role).await;
+        for role in [node, control].into_iter().flatten() {
+            role.stop().await;
         }
-        started
+        outcome
     }
 
-    async fn start(&self, roles: &mut Vec<Role>) -> Result<(), Failure> {
-        let mut join = self.args.join.clone();
-        if join.is_none() {
-            roles.push(self.spawn("control", None)?);
-            self.wait_for_control(roles).await?;
-            if !self.args.control_only {
-                let client = AdminClient::unix(self.dirs.control_socket());
-                let token = client.join_token(&self.node_name()).await;
-                join = Some(token.map_err(|e| Failure::Failed(e.to_string()))?);
-            }
-        }
-        if let Some(token) = join {
-            roles.push(self.spawn("node", Some(&token))?);
-            self.wait_for_node(roles).await?;
+    /// Runs until something cannot be started.
+    async fn start_and_keep(
+        &self,
+        control: &mut Option<Role>,
+        node: &mut Option<Role>,
+    ) -> Failure {
+        if let Err(failure) = self.start(control, node).await {
+            return failure;
         }
         output::note(&format!("tacit: mesh {:?} is up (stop it with Ctrl-C)", self.place.mesh));
+        tokio::select! {
+            failure = self.keep(control) => failure,
+            failure = self.keep(node) => failure,
+        }
+    }
+
+    async fn start(
+        &self,
+        control: &mut Option<Role>,
+        node: &mut Option<Role>,
+    ) -> Result<(), Failure> {
+        let mut token = self.args.join.clone();
+        if token.is_none() {
+            let control = control.insert(self.spawn("control", None)?);
+            let client = AdminClient::unix(self.dirs.control_socket());
+            let answers = async || client.generation().await.is_ok();
+            wait_until(control, answers).await?;
+            if !self.args.control_only {
+                let made = client.join_token(&self.node_name()).await;
+                token = Some(made.map_err(|e| Failure::Failed(e.to_string()))?);
+            }
+        }
+        if let Some(token) = token {
+            let node = node.insert(self.spawn("node", Some(&token))?);
+            let socket = self.dirs.node_socket();
+            let answers = async || tokio::net::UnixStream::connect(&socket).await.is_ok();
+            wait_until(node, answers).await?;
+        }
         Ok(())
     }
 
-    /// Starts again what ends; never returns.
-    async fn keep(&self, roles: &mut [Role]) {
+    /// Starts a role again whenever it ends; waits forever for one that was not asked for.
+    async fn keep(&self, role: &mut Option<Role>) -> Failure {
+        let Some(role) = role else { return std::future::pending().await };
         loop {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            for role in roles.iter_mut() {
-                let Ok(Some(status)) = role.child.try_wait() else { continue };
-                if role.started.elapsed() > STEADY {
-                    role.pause = RESTART_MIN;
-                }
-                let pause = role.pause;
-                output::complain(&format!("{} ended ({status}); again in {pause:?}", role.name));
-                tokio::time::sleep(pause).await;
-                role.pause = (pause * 2).min(RESTART_MAX);
-                match self.spawn(role.name, self.args.join.as_deref()) {
-                    Ok(next) => {
-                        role.child = next.child;
-                        role.started = next.started;
-                    }
-                    Err(failure) => output::complain(&failure.to_string()),
-                }
+            let status = match role.ended().await {
+                Ok(status) => status,
+                Err(failure) => return failure,
+            };
+            if role.started.elapsed() > STEADY {
+                role.pause = RESTART_MIN;
+            }
+            output::complain(&format!("{} ended ({status}); again in {:?}", role.name, role.pause));
+            tokio::time::sleep(role.pause).await;
+            let pause = (role.pause * 2).min(RESTART_MAX);
+            match self.spawn(role.name, None) {
+                Ok(next) => *role = Role { pause, ..next },
+                Err(failure) => return failure,
             }
         }
     }
@@ -202,93 +232,72 @@ impl Supervisor<'_> {
         })
     }
 
+    /// Starts a role. The join token matters only the first time: a node that has joined keeps
+    /// its certificate.
     fn spawn(&self, name: &'static str, token: Option<&str>) -> Result<Role, Failure> {
         let program = std::env::current_exe()
             .map_err(|e| Failure::Failed(format!("cannot find the tacit binary: {e}")))?;
-        let mut command = std::process::Command::new(program);
-        command.arg(name).args(["--mesh", &self.place.mesh]);
-        command.arg("--administrator").arg(self.administrator.to_string());
+        let mut arguments: Vec<OsString> =
+            [name, "--mesh", &self.place.mesh].map(OsString::from).into();
         match name {
-            "control" => self.control_arguments(&mut command),
-            _ => self.node_arguments(&mut command, token),
+            "control" => self.control_arguments(&mut arguments),
+            _ => self.node_arguments(&mut arguments),
         }
-        tacit_sys::spawn::die_with_parent(&mut command);
-        // A signal from the terminal reaches only this process, which then stops the roles in order.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = Command::from(command)
-            .spawn()
-            .map_err(|e| Failure::Failed(format!("cannot start `tacit {name}`: {e}")))?;
-        Ok(Role { name, child, started: Instant::now(), pause: RESTART_MIN })
+        let mut spawn = Spawn::new(program).args(arguments);
+        spawn.env = std::env::vars_os().filter(|(key, _)| key != "TACIT_JOIN_TOKEN").collect();
+        let place = [("RUNTIME", &self.dirs.runtime), ("STATE", &self.dirs.state)];
+        spawn.env.extend(place.map(|(what, path)| (format!("TACIT_{what}_DIR").into(), path.into())));
+        spawn.env.extend(token.map(|token| ("TACIT_JOIN_TOKEN".into(), token.into())));
+        spawn.die_with_parent = Some(Signal::SIGKILL);
+        // A signal from the terminal reaches only this process, which stops the roles in order.
+        spawn.group = Group::Own;
+        let started = spawn.start().map_err(failed)?;
+        let process = AsyncFd::new(started)
+            .map_err(|e| Failure::Failed(format!("cannot watch `tacit {name}`: {e}")))?;
+        Ok(Role { name, process, started: Instant::now(), pause: RESTART_MIN })
     }
 
-    fn control_arguments(&self, command: &mut std::process::Command) {
+    fn control_arguments(&self, arguments: &mut Vec<OsString>) {
         if let Some(directory) = &self.args.file {
-            command.arg("--file").arg(directory);
+            arguments.extend(["--file".into(), directory.into()]);
         }
         if let Some(address) = self.args.address {
-            command.arg("--address").arg(address.to_string());
+            arguments.extend(["--address".into(), address.to_string().into()]);
         }
     }
 
-    fn node_arguments(&self, command: &mut std::process::Command, token: Option<&str>) {
-        command.args(["--name", &self.node_name()]);
-        for (option, value) in [("--zone", &self.args.at.zone), ("--region", &self.args.at.region)]
-        {
-            if let Some(value) = value {
-                command.args([option, value]);
-            }
+    fn node_arguments(&self, arguments: &mut Vec<OsString>) {
+        let at = &self.args.at;
+        let tuning = &self.args.tuning;
+        let options = [
+            ("--name", Some(self.node_name())),
+            ("--zone", at.zone.clone()),
+            ("--region", at.region.clone()),
+            ("--address", self.args.address.map(|address| address.to_string())),
+            ("--workers", tuning.workers.map(|workers| workers.to_string())),
+            ("--access-log", Some(tuning.access_log.clone())),
+        ];
+        for (option, value) in options {
+            arguments.extend(value.into_iter().flat_map(|value| [option.into(), value.into()]));
         }
-        if let Some(address) = self.args.address {
-            command.arg("--address").arg(address.to_string());
-        }
-        if let Some(workers) = self.args.tuning.workers {
-            command.arg("--workers").arg(workers.to_string());
-        }
-        command.args(["--access-log", &self.args.tuning.access_log]);
-        match token {
-            Some(token) => command.env("TACIT_JOIN_TOKEN", token),
-            None => command.env_remove("TACIT_JOIN_TOKEN"),
-        };
-    }
-
-    async fn wait_for_control(&self, roles: &mut [Role]) -> Result<(), Failure> {
-        let client = AdminClient::unix(self.dirs.control_socket());
-        wait_until(roles, "control plane", async || client.generation().await.is_ok()).await
-    }
-
-    async fn wait_for_node(&self, roles: &mut [Role]) -> Result<(), Failure> {
-        let socket = self.dirs.node_socket();
-        let answers = async || tokio::net::UnixStream::connect(&socket).await.is_ok();
-        wait_until(roles, "node proxy", answers).await
     }
 }
 
-/// Waits until the youngest role answers; its end before that is the error.
-async fn wait_until(
-    roles: &mut [Role],
-    what: &str,
-    ready: impl AsyncFn() -> bool,
-) -> Result<(), Failure> {
-    let until = Instant::now() + START;
-    while Instant::now() < until {
-        if ready().await {
-            return Ok(());
+/// Waits until a role answers; its end before that is the error.
+async fn wait_until(role: &mut Role, ready: impl AsyncFn() -> bool) -> Result<(), Failure> {
+    let name = role.name;
+    let poll = async {
+        while !ready().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        if let Some(role) = roles.last_mut()
-            && let Ok(Some(status)) = role.child.try_wait()
-        {
-            return Err(Failure::Failed(format!("the {what} did not start ({status}); see above")));
+    };
+    tokio::select! {
+        () = poll => Ok(()),
+        status = role.ended() => {
+            Err(Failure::Failed(format!("{name} did not start ({}); see above", status?)))
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    Err(Failure::TimedOut(format!("the {what} does not answer after {START:?}")))
-}
-
-async fn stop(mut role: Role) {
-    let Some(pid) = role.child.id().and_then(|id| i32::try_from(id).ok()) else { return };
-    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    if tokio::time::timeout(STOP, role.child.wait()).await.is_err() {
-        output::complain(&format!("{} did not end in {STOP:?}; killed", role.name));
-        let _ = role.child.kill().await;
+        () = tokio::time::sleep(START) => {
+            Err(Failure::TimedOut(format!("{name} does not answer after {START:?}")))
+        }
     }
 }

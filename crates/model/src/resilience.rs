@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::access::From;
 use crate::provenance::Sourced;
 
 /// What went wrong with a try, as named in `retry.on`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RetryOn {
     /// The connection to the endpoint could not be made; nothing was sent.
     ConnectFailure,
@@ -25,7 +27,7 @@ pub enum RetryOn {
 }
 
 /// When a try is repeated: goes whole in precedence (`on`, `codes`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryWhen {
     /// Kinds of failure.
     pub on: BTreeSet<RetryOn>,
@@ -34,7 +36,7 @@ pub struct RetryWhen {
 }
 
 /// Which methods may be repeated: goes whole (`nonIdempotent`, `methods`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryMethods {
     /// True: also POST and PATCH.
     pub non_idempotent: bool,
@@ -43,7 +45,7 @@ pub struct RetryMethods {
 }
 
 /// Pause before a further try: uniform in `[0, min(max, base * 2^n)]`. Goes whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
     /// Upper bound of the first pause.
     pub base: Duration,
@@ -52,7 +54,7 @@ pub struct Backoff {
 }
 
 /// How many further tries are allowed, as a share of requests. Goes whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// Further tries per 100 requests of the interval, 0-100.
     pub retry_percent: u32,
@@ -98,7 +100,7 @@ pub struct Layer {
 }
 
 /// What applies to one caller and one service, each value with its origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resilience {
     pub request: Sourced<Duration>,
     pub per_try: Sourced<Duration>,

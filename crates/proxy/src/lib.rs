@@ -1,1 +1,41 @@
-//! proxy (being written).
+//! The process of the data plane: captures the traffic of one machine's workloads and moves it.
+//!
+//! One control thread (configuration, certificates, `run`, metrics) and some worker threads that
+//! own the connections. [`run`] is the whole process; [`run_client`] is the other end of its
+//! `run` socket.
+
+mod access_log;
+mod age;
+mod attend;
+mod control;
+mod control_link;
+mod declared;
+mod discovery;
+mod dns;
+mod error;
+mod events;
+mod generation;
+mod identities;
+mod join;
+mod log;
+mod metrics;
+mod node;
+mod peers;
+mod process;
+mod program;
+mod report;
+mod rows;
+pub mod run_client;
+pub mod run_protocol;
+mod run_server;
+mod sealed;
+mod settings;
+mod shared;
+mod state_dir;
+mod status_server;
+mod worker;
+mod workloads;
+
+pub use error::NodeError;
+pub use process::run;
+pub use settings::{AccessLog, MAX_WORKERS, METRICS, Settings, default_workers};

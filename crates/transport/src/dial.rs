@@ -58,10 +58,21 @@ pub enum DialFault {
     },
     /// The session broke or went silent before the peer answered.
     SessionLost,
-    /// It took longer than the caller or the handshake may wait.
-    Timeout,
+    /// It took longer than it may.
+    Timeout(Phase),
     /// The peer could not prove the expected identity, or did not accept ours.
     Tls,
+}
+
+/// What was waited for when time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The peer's answer to the CONNECT: it, or its application, is slow or gone.
+    Answer,
+    /// The TCP connection, or the session that others were making.
+    Connect,
+    /// TLS.
+    Handshake,
 }
 
 impl DialError {
@@ -85,7 +96,7 @@ impl fmt::Display for DialError {
                 write!(f, "{peer} refused with {status}: {refusal}")
             }
             DialFault::SessionLost => write!(f, "lost the session to {peer}: {detail}"),
-            DialFault::Timeout => write!(f, "{peer} did not answer in time: {detail}"),
+            DialFault::Timeout(_) => write!(f, "{peer} did not answer in time: {detail}"),
             DialFault::Tls => write!(f, "no mutual TLS with {peer}: {detail}"),
         }
     }
@@ -135,7 +146,11 @@ pub(crate) async fn connect(
         Ok(Err(error)) => Err(failed(error)),
         Err(_) => {
             let detail = format!("no TCP connection after {timeout:?}");
-            Err(DialError::new(DialFault::Timeout, to, detail))
+            Err(DialError::new(
+                DialFault::Timeout(Phase::Connect),
+                to,
+                detail,
+            ))
         }
     }
 }

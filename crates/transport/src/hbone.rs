@@ -9,7 +9,14 @@ mod server;
 mod session;
 mod settings;
 
-pub use client::{OpenRequest, Pool, PoolSettings, SessionChange, SessionEvent};
+#[cfg(test)]
+mod measure;
+#[cfg(test)]
+mod raw_peers;
+#[cfg(test)]
+mod tests;
+
+pub use client::{Heartbeat, OpenRequest, Pool, PoolSettings, SessionChange, SessionEvent};
 pub use server::{AcceptError, Acceptor, AcceptorSettings, Authority, ConnectRequest, Drain};
 pub use server::{Refusal, Session, SessionError};
 

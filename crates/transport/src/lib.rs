@@ -5,6 +5,7 @@
 //! a type of the TLS or HTTP/2 libraries.
 
 pub mod capture;
+mod certificate;
 pub mod dial;
 pub mod hbone;
 pub mod identity;
@@ -12,10 +13,12 @@ pub mod key;
 pub mod own;
 pub mod relay;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 mod tls;
 
-pub use dial::{DialError, DialFault, SocketFactory, Source};
-pub use hbone::{Acceptor, ConnectRequest, Pool};
+pub use dial::{DialError, DialFault, Phase, SocketFactory, Source};
+pub use hbone::{Acceptor, Admission, ConnectRequest, OpenRequest, Pool};
 pub use identity::IdentityStore;
-pub use relay::{Closer, Ended, Relayed, relay};
+pub use relay::{Closer, Closing, Ended, RelayLimits, Relayed, relay};
 pub use stream::{Broken, Stream};

@@ -32,12 +32,15 @@ pub struct JoinResponse {
     #[prost(uint64, tag = "5")]
     pub epoch: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HelloRequest {
     #[prost(message, optional, tag = "1")]
     pub locality: ::core::option::Option<super::super::mesh::v1::Locality>,
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub host_addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Workloads of `tacit run` that live on this node; others of this node are gone.
+    #[prost(message, repeated, tag = "3")]
+    pub living: ::prost::alloc::vec::Vec<super::super::mesh::v1::Namespaced>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HelloResponse {

@@ -1,0 +1,5 @@
+//! Tests of reading and printing objects.
+
+mod bad_input;
+mod properties;
+mod samples;

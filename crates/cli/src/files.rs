@@ -1,0 +1,71 @@
+//! Files without a mesh: what would be refused, and where.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tacit_api::Parsed;
+use tacit_model::finding::{Finding, Severity};
+
+use crate::args::{CheckArgs, Format};
+use crate::failure::Failure;
+use crate::output;
+
+/// Reads files as the control plane would, and prints what it would find.
+pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
+    let mut files = Vec::new();
+    for path in &args.file {
+        files.extend(yaml_files(path)?);
+    }
+    let parsed = files.iter().map(|file| parse(file)).collect::<Result<Vec<_>, Failure>>()?;
+    let objects: usize = parsed.iter().map(|(_, parsed)| parsed.objects.len()).sum();
+    let checked = tacit_compiler::compile_files(parsed);
+    match args.output {
+        Format::Json | Format::Yaml => output::data(&output::json(&checked.findings)?),
+        Format::Table => {
+            for finding in &checked.findings {
+                output::data(&format!("{finding}\n"));
+            }
+        }
+    }
+    let errors = count(&checked.findings, Severity::Error);
+    let warnings = count(&checked.findings, Severity::Warning);
+    output::note(&format!(
+        "{} files, {objects} objects, {errors} errors, {warnings} warnings",
+        files.len()
+    ));
+    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn count(findings: &[Finding], severity: Severity) -> usize {
+    findings.iter().filter(|finding| finding.severity == severity).count()
+}
+
+fn parse(file: &Path) -> Result<(Arc<str>, Parsed), Failure> {
+    let bytes =
+        std::fs::read(file).map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
+    let name = file.display().to_string();
+    let parsed = tacit_api::parse_bytes(&name, &bytes);
+    Ok((name.into(), parsed))
+}
+
+/// The YAML and JSON files of a directory, by name, or the one file that is named.
+pub(crate) fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let told = |e: std::io::Error| Failure::Failed(format!("{}: {e}", path.display()));
+    if !path.metadata().map_err(told)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(told)? {
+        let file = entry.map_err(told)?.path();
+        let wanted = file.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+        if wanted && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(Failure::Failed(format!("{} has no .yaml file", path.display())));
+    }
+    Ok(files)
+}

@@ -1,0 +1,153 @@
+//! Questions to a running mesh: status, wait, why.
+
+use std::process::ExitCode;
+
+use tacit_api::values::DurationText;
+use tacit_control::admin::types::{MeshStatus, WhyRequest, WhyResponse};
+
+use crate::args::{Format, StatusArgs, WaitArgs, WhyArgs};
+use crate::failure::Failure;
+use crate::objects::{object_ref, refused};
+use crate::output;
+use crate::session::{Place, block_on};
+
+/// Shows the mesh.
+pub(crate) fn status(place: &Place, args: &StatusArgs) -> Result<ExitCode, Failure> {
+    let client = place.client()?;
+    let status = block_on(async { client.status().await.map_err(refused) })?;
+    match args.output {
+        Format::Json => output::data(&output::json(&status)?),
+        Format::Yaml => output::data(&as_yaml(&status)?),
+        Format::Table => output::data(&status_tables(&status)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_yaml(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let value = serde_json::to_value(value)
+        .map_err(|e| Failure::Failed(format!("the answer cannot be shown as YAML: {e}")))?;
+    Ok(tacit_api::print::yaml(&value))
+}
+
+fn status_tables(status: &MeshStatus) -> String {
+    let mut text = format!(
+        "mesh {}  trust domain {}  generation {}\n",
+        status.mesh, status.trust_domain, status.generation
+    );
+    if let Some(reason) = &status.read_only {
+        text.push_str(&format!("read-only: {reason}\n"));
+    }
+    for (severity, count) in &status.findings {
+        text.push_str(&format!("findings: {count} {severity} (see `tacit get all`)\n"));
+    }
+    let nodes = status.nodes.iter().map(|node| {
+        let acknowledged = node.acknowledged.map_or_else(|| "-".into(), |g| g.to_string());
+        let state = if node.connected { "connected" } else { "not connected" };
+        vec![
+            node.name.to_string(),
+            node.zone.clone(),
+            node.subnet.clone(),
+            state.to_owned(),
+            acknowledged,
+            node.refused.clone().unwrap_or_default(),
+        ]
+    });
+    let headings = ["NODE", "ZONE", "SUBNET", "STATE", "GENERATION", "REFUSED"];
+    text.push('\n');
+    text.push_str(&output::table(&headings, &nodes.collect::<Vec<_>>()));
+    let services = status.services.iter().map(|service| {
+        let requests: f64 = service.callers.iter().map(|c| c.requests_per_second).sum();
+        let failures: f64 = service.callers.iter().map(|c| c.failures_per_second).sum();
+        vec![
+            service.service.to_string(),
+            service.address.clone(),
+            format!("{}/{}", service.ready, service.endpoints),
+            format!("{requests:.1}"),
+            format!("{failures:.1}"),
+        ]
+    });
+    let headings = ["SERVICE", "ADDRESS", "READY", "REQUESTS/S", "FAILURES/S"];
+    text.push_str("\n\n");
+    text.push_str(&output::table(&headings, &services.collect::<Vec<_>>()));
+    let workloads = status.workloads.iter().map(|workload| {
+        let ready: Vec<String> = workload.ready.iter().map(ToString::to_string).collect();
+        vec![
+            format!("{}/{}", workload.namespace, workload.name),
+            workload.service_account.clone(),
+            workload.node.to_string(),
+            workload.zone.clone(),
+            workload.address.clone(),
+            ready.join(","),
+        ]
+    });
+    let headings = ["WORKLOAD", "SERVICE ACCOUNT", "NODE", "ZONE", "ADDRESS", "READY PORTS"];
+    text.push_str("\n\n");
+    text.push_str(&output::table(&headings, &workloads.collect::<Vec<_>>()));
+    text
+}
+
+/// Waits until an object's condition holds.
+pub(crate) fn wait(place: &Place, args: &WaitArgs) -> Result<ExitCode, Failure> {
+    let object = object_ref(&args.object.kind, &args.object.name)?;
+    let time = DurationText::try_from(args.timeout.as_str())
+        .map_err(|bad| Failure::Usage(format!("--timeout: {}; {}", bad.message, bad.fix)))?
+        .duration();
+    let client = place.client()?;
+    let answer =
+        block_on(async { client.wait(&args.condition, &object, time).await.map_err(refused) })?;
+    if answer.met {
+        output::data(&format!("{object} is {}", args.condition));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let conditions: Vec<String> = answer.status.conditions.iter().map(|condition| {
+        format!("{:?} is {}: {:?}, {}", condition.kind, condition.status, condition.reason,
+            condition.message)
+    }).collect();
+    Err(Failure::TimedOut(format!(
+        "{object} is not {} after {}. {}",
+        args.condition,
+        args.timeout,
+        conditions.join("; ")
+    )))
+}
+
+/// Says what would happen to a call, step by step, each with the line that decides.
+pub(crate) fn why(place: &Place, args: &WhyArgs) -> Result<ExitCode, Failure> {
+    let client = place.client()?;
+    let request = WhyRequest {
+        source: args.source.clone(),
+        url: args.url.clone(),
+        method: args.method.to_ascii_uppercase(),
+        zone: args.zone.clone(),
+    };
+    let answer = block_on(async { client.why(&request).await.map_err(refused) })?;
+    match args.output {
+        Format::Json => output::data(&output::json(&answer)?),
+        Format::Yaml => output::data(&as_yaml(&answer)?),
+        Format::Table => output::data(&why_text(&answer)),
+    }
+    Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::from(4) })
+}
+
+fn why_text(answer: &WhyResponse) -> String {
+    let mut text = answer.verdict.clone();
+    for (index, step) in answer.trace.0.iter().enumerate() {
+        let assumed = if step.assumed { " (assumed)" } else { "" };
+        text.push_str(&format!("\n  {:<12} {}{assumed}", step.topic, step.outcome));
+        if let Some(from) = &step.from {
+            text.push_str(&format!("\n               by {from}"));
+        }
+        if let Some(line) = answer.lines.get(&index) {
+            text.push_str(&format!("\n               at {}", line.position));
+            if let Some(code) = &line.text {
+                text.push_str(&format!("   {}", code.trim()));
+            }
+        }
+    }
+    let by = answer.answered_by.as_ref().map_or_else(
+        || "control (what depends on a node's state is assumed)".to_owned(),
+        |node| format!("node {node}"),
+    );
+    text.push_str(&format!("\nanswered by {by}, generation {}", answer.generation));
+    text
+}

@@ -1,0 +1,5 @@
+//! The real binary on machines of its own: what a person would do, and what must not happen.
+
+mod hello;
+mod support;
+mod wrong_input;

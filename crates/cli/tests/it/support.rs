@@ -1,0 +1,68 @@
+//! What the tests of the binary share: a machine with a mesh on it.
+
+use std::path::Path;
+use std::process::Output;
+
+use tacit_lab::{Machine, Running};
+
+/// A machine on which a mesh is up.
+pub(crate) struct Mesh {
+    pub(crate) machine: Machine,
+    pub(crate) up: Option<Running>,
+}
+
+impl Mesh {
+    /// `tacit up -f DIR` with these files in DIR, and its sockets answering.
+    pub(crate) fn up(files: &[(&str, &str)]) -> Self {
+        let machine = Machine::start(binary()).unwrap();
+        for (name, text) in files {
+            machine.write(&format!("mesh/{name}"), text).unwrap();
+        }
+        std::fs::create_dir_all(machine.directory().join("mesh")).unwrap();
+        let up = machine.start_command(machine.tacit(&["up", "-f", "mesh"])).unwrap();
+        let mesh = Self { machine, up: Some(up) };
+        let answers = || mesh.run(&["status"]).status.success() && mesh.node_answers();
+        mesh.machine.wait_for("the mesh to answer", answers).unwrap();
+        mesh
+    }
+
+    /// Runs `tacit` to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.machine.run(arguments).unwrap()
+    }
+
+    /// Starts `tacit run` with these arguments; it ends with the value.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        let mut all = vec!["run"];
+        all.extend(arguments);
+        self.machine.start_command(self.machine.tacit(&all)).unwrap()
+    }
+
+    /// Runs a command as the workload of a service account and returns what it prints.
+    pub(crate) fn call(&self, identity: &str, command: &[&str]) -> Output {
+        let mut all = vec!["run", "--as", identity, "--"];
+        all.extend(command);
+        self.run(&all)
+    }
+
+    /// Waits until a URL answers to `curl` run as `shop/probe`.
+    pub(crate) fn wait_for_url(&self, url: &str) {
+        let answers = || self.call("shop/probe", &["curl", "-sf", "-m", "3", url]).status.success();
+        self.machine.wait_for(url, answers).unwrap();
+    }
+
+    fn node_answers(&self) -> bool {
+        let listing = self.machine.command("ls", &["/run/tacit/default"]).output().unwrap();
+        text(&listing.stdout).contains("node.sock")
+    }
+}
+
+/// The binary under test.
+pub(crate) fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_tacit"))
+}
+
+/// Bytes as text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,113 @@
+//! What everybody else sees: one closed state with its findings and statuses, never changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tacit_api::ObjectKey;
+use tacit_model::finding::Finding;
+use tacit_model::snapshot::NotClosed;
+use tacit_model::status::ObjectStatus;
+use tacit_model::{Generation, NodeName, ObjectRef, Snapshot, TableDelta, Tables};
+use tacit_wire::server::View;
+
+use super::compile::Compiled;
+use super::objects::{Held, object_ref};
+use super::state::State;
+use crate::store::records::NodeRecord;
+use crate::workloads::Range;
+
+/// Cheap to clone: everything large is shared.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) generation: Generation,
+    pub(crate) tables: Arc<Tables>,
+    /// Absent before the first generation.
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
+    pub(crate) view: Arc<View>,
+    pub(crate) statuses: Arc<BTreeMap<ObjectRef, ObjectStatus>>,
+    pub(crate) findings: Arc<Vec<Finding>>,
+    pub(crate) objects: Arc<BTreeMap<ObjectKey, Held>>,
+    /// The generation in which each object changed last.
+    pub(crate) since: Arc<BTreeMap<ObjectRef, Generation>>,
+    pub(crate) nodes: Arc<BTreeMap<NodeName, NodeRecord>>,
+    pub(crate) subnets: Arc<BTreeMap<NodeName, Range>>,
+    /// Unix seconds at which something expires.
+    pub(crate) wake_at: Option<i64>,
+    /// Why nothing can be changed now.
+    pub(crate) read_only: Option<String>,
+}
+
+impl Published {
+    /// Nothing yet.
+    pub(crate) fn empty(generation: Generation) -> Self {
+        Self {
+            generation,
+            tables: Arc::default(),
+            snapshot: None,
+            view: Arc::default(),
+            statuses: Arc::default(),
+            findings: Arc::default(),
+            objects: Arc::default(),
+            since: Arc::default(),
+            nodes: Arc::default(),
+            subnets: Arc::default(),
+            wake_at: None,
+            read_only: None,
+        }
+    }
+
+    /// What follows it.
+    pub(crate) fn next(
+        &self,
+        generation: Generation,
+        delta: &TableDelta,
+        compiled: &Compiled,
+        state: &State,
+    ) -> Result<Self, NotClosed> {
+        let (mut tables, mut view) = (Tables::clone(&self.tables), View::clone(&self.view));
+        tables.apply(delta.clone());
+        view.apply(generation, delta);
+        let snapshot = if generation == self.generation && delta.is_empty() {
+            self.snapshot.clone()
+        } else {
+            Some(Arc::new(Snapshot::build(generation, &tables)?))
+        };
+        let statuses = compiled.output.statuses.iter();
+        Ok(Self {
+            generation,
+            tables: Arc::new(tables),
+            snapshot,
+            view: Arc::new(view),
+            statuses: Arc::new(statuses.map(|s| (s.object.clone(), s.clone())).collect()),
+            findings: Arc::new(compiled.findings()),
+            objects: Arc::new(compiled.inputs.objects.clone()),
+            since: Arc::new(self.changed(generation, &compiled.inputs.objects)),
+            nodes: Arc::new(state.nodes.clone()),
+            subnets: Arc::new(state.subnets.clone()),
+            wake_at: compiled.output.wake_at,
+            read_only: None,
+        })
+    }
+
+    fn changed(
+        &self,
+        generation: Generation,
+        objects: &BTreeMap<ObjectKey, Held>,
+    ) -> BTreeMap<ObjectRef, Generation> {
+        let since = |(key, held): (&ObjectKey, &Held)| {
+            let object = object_ref(key)?;
+            let same = self
+                .objects
+                .get(key)
+                .is_some_and(|before| before.same(held));
+            let before = self.since.get(&object).filter(|_| same);
+            Some((object, before.copied().unwrap_or(generation)))
+        };
+        objects.iter().filter_map(since).collect()
+    }
+
+    /// The names of the enrolled nodes.
+    pub(crate) fn enrolled(&self) -> BTreeSet<NodeName> {
+        self.nodes.keys().cloned().collect()
+    }
+}

@@ -1,0 +1,73 @@
+//! A refusal: what kind, why, and which field said so.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use tacit_model::Provenance;
+
+/// What kind of refusal it is; decides the status that the caller sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum DenialKind {
+    /// The request itself is malformed, for example its path has an invalid escape.
+    BadRequest,
+    /// No endpoint can serve it now.
+    NoEndpoint,
+    /// The node has been without the control plane for longer than `maxOffline`.
+    Offline,
+    /// A policy, isolation or the mesh's default refuses it.
+    Policy,
+    /// Nothing in the mesh listens there.
+    UnknownDestination,
+}
+
+impl DenialKind {
+    /// The HTTP status that says so: 400, 403 or 503.
+    #[must_use]
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Policy => 403,
+            Self::NoEndpoint | Self::Offline | Self::UnknownDestination => 503,
+        }
+    }
+}
+
+/// A refusal by Tacit. It is never retried and never a sign of an endpoint's ill health.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// What kind.
+    pub kind: DenialKind,
+    /// For people: one sentence without a full stop.
+    pub reason: String,
+    /// Which field said so; absent if no object did.
+    pub by: Option<Provenance>,
+}
+
+impl Denial {
+    pub(crate) fn new(kind: DenialKind, reason: String) -> Self {
+        Self {
+            kind,
+            reason,
+            by: None,
+        }
+    }
+
+    pub(crate) fn policy(reason: String, by: Provenance) -> Self {
+        Self {
+            kind: DenialKind::Policy,
+            reason,
+            by: Some(by),
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.by {
+            Some(by) => write!(f, "{} ({by})", self.reason),
+            None => f.write_str(&self.reason),
+        }
+    }
+}
+
+impl std::error::Error for Denial {}

@@ -1,0 +1,454 @@
+//! Which endpoints are well: ejection for application errors, and what is unreachable.
+//!
+//! Two things take an endpoint out of rotation. Application errors (`Timeout`, `GatewayError`,
+//! `ServerError`) eject it for a while, bounded by `maxPercent`. A failed connection or a lost
+//! session makes its address unreachable: always out, until a new session or a probe succeeds.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tacit_model::failover::{Eject, Health, Probe, Signal};
+use tacit_model::tables::{Protocol, ServiceRow, WorkloadRow};
+use tacit_model::{NodeName, Now, ServiceName, Snapshot};
+
+use crate::destination::dial_permit;
+use crate::permit::DialPermit;
+use crate::retry::{Sent, TryOutcome};
+use crate::state::{Reachability, State, reached};
+
+/// First pause before an unreachable address is probed again; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Longest pause between probes: what a place that returns waits at most to be noticed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Pause between probes of an address that answers while its node has one that does not.
+const SUSPECT_PAUSE: Duration = Duration::from_secs(1);
+/// How long a probe may be under way before it is asked for again: longer than any connect limit.
+const PROBE_UNDER_WAY: Duration = Duration::from_secs(5);
+/// Probes that are asked for at once; the rest is due at the next call. Bounds a burst when a
+/// whole region dies.
+const MOST_PROBES: usize = 256;
+/// Application that does not accept connections: pause before it is offered a try again.
+const FIRST_REFUSED: Duration = Duration::from_secs(1);
+/// At most this factor of the first pause, for refusals and for ejections.
+const MOST_FACTOR: u32 = 10;
+
+/// What happened to a session with an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionSign {
+    /// It broke or went silent. A session that was closed in good order is no sign.
+    Lost,
+    /// A new one stands: the peer proved its identity.
+    Up,
+}
+
+/// A check that somebody should make now, once; the answer goes to [`State::on_probe`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeAsk {
+    /// Whom to ask.
+    pub workload: Arc<WorkloadRow>,
+    /// The address of the workload and the port of its application; port 0 for a session.
+    pub endpoint: SocketAddr,
+    /// What to do.
+    pub kind: ProbeKind,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// `GET path`; well if the answer is 2xx.
+    Http {
+        /// Whose FailoverPolicy asks for it.
+        service: ServiceName,
+        /// The path.
+        path: Arc<str>,
+    },
+    /// Make a new session; well if it stands.
+    Session,
+}
+
+impl ProbeAsk {
+    /// Leave to make this probe with the identity of `source`.
+    pub fn permit(&self, s: &Snapshot, source: &WorkloadRow) -> DialPermit {
+        dial_permit(s, source, &self.workload, self.endpoint.port())
+    }
+}
+
+/// An address that is not simply reachable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reach {
+    /// False: another address of its node is unreachable, so this one is asked, but still used.
+    pub(crate) is_lost: bool,
+    failed_probes: u32,
+    next_probe: Now,
+}
+
+/// An application that did not accept a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    pub(crate) until: Now,
+    times: u32,
+}
+
+/// What is known of one endpoint of one service.
+#[derive(Debug, Default)]
+pub(crate) struct EndpointHealth {
+    /// Holders beyond this one are tries under way.
+    pub(crate) load: Arc<()>,
+    /// When the latest failures in a row happened, oldest first, at most `consecutive`.
+    failures: VecDeque<Now>,
+    ejected_until: Option<Now>,
+    /// Ejections without a good result between them.
+    ejections: u32,
+    probe: ProbeState,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ProbeState {
+    next: Now,
+    has_failed: bool,
+}
+
+/// Whether an endpoint takes part, from what this process has learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fitness {
+    Fit,
+    /// For application errors.
+    Ejected,
+    /// No session, no connection, or its active check failed.
+    Unreachable,
+}
+
+impl EndpointHealth {
+    pub(crate) fn outstanding(&self) -> usize {
+        Arc::strong_count(&self.load) - 1
+    }
+
+    pub(crate) fn is_ejected(&self, now: Now) -> bool {
+        self.ejected_until.is_some_and(|until| !reached(until, now))
+    }
+
+    fn good(&mut self, now: Now) {
+        self.failures.clear();
+        // A late answer of before the ejection does not end it.
+        if !self.is_ejected(now) {
+            self.ejections = 0;
+        }
+    }
+
+    /// Counts a failure; true if there are enough of them to eject.
+    fn bad(&mut self, eject: &Eject, now: Now) -> bool {
+        let most = usize::try_from(eject.consecutive.max(1)).unwrap_or(usize::MAX);
+        self.failures.push_back(now);
+        while self.failures.len() > most {
+            self.failures.pop_front();
+        }
+        let oldest = self.failures.front().copied().unwrap_or(now);
+        self.failures.len() == most && now.since(oldest) <= eject.within
+    }
+
+    fn eject(&mut self, eject: &Eject, now: Now) {
+        let factor = growth(self.ejections);
+        self.ejections = self.ejections.saturating_add(1);
+        self.ejected_until = Some(now.plus(eject.duration * factor));
+        self.failures.clear();
+    }
+}
+
+/// 1, 2, 4, 8, 10, 10, …
+fn growth(times: u32) -> u32 {
+    1u32.checked_shl(times)
+        .unwrap_or(MOST_FACTOR)
+        .min(MOST_FACTOR)
+}
+
+impl Reachability {
+    fn lose(&mut self, address: IpAddr, now: Now) {
+        let reach = self.addresses.entry(address).or_insert(Reach {
+            is_lost: true,
+            failed_probes: 0,
+            next_probe: now,
+        });
+        if !reach.is_lost {
+            reach.is_lost = true;
+            reach.next_probe = now;
+        }
+    }
+
+    /// The address answers. The entry stays until its whole node is well, to pace probes.
+    fn find(&mut self, address: IpAddr, now: Now) {
+        if let Some(reach) = self.addresses.get_mut(&address) {
+            *reach = Reach {
+                is_lost: false,
+                failed_probes: 0,
+                next_probe: now.plus(SUSPECT_PAUSE),
+            };
+        }
+    }
+
+    pub(crate) fn fitness(
+        &self,
+        endpoint: SocketAddr,
+        health: Option<&EndpointHealth>,
+        now: Now,
+    ) -> Fitness {
+        let lost = |reach: &Reach| reach.is_lost;
+        let refused = |refused: &Refused| !reached(refused.until, now);
+        if self.addresses.get(&endpoint.ip()).is_some_and(lost)
+            || self.refused.get(&endpoint).is_some_and(refused)
+            || health.is_some_and(|health| health.probe.has_failed)
+        {
+            return Fitness::Unreachable;
+        }
+        if health.is_some_and(|health| health.is_ejected(now)) {
+            return Fitness::Ejected;
+        }
+        Fitness::Fit
+    }
+}
+
+impl State {
+    /// Learns from the end of a try at `endpoint`, chosen for `service`; also from a connection
+    /// of bytes, whose good end is `TryOutcome::Status(200)`.
+    pub fn on_result(
+        &self,
+        s: &Snapshot,
+        service: &ServiceRow,
+        endpoint: SocketAddr,
+        outcome: &TryOutcome,
+        now: Now,
+    ) {
+        match outcome {
+            TryOutcome::ConnectFailed => {
+                self.with_reach_mut(|reach| reach.lose(endpoint.ip(), now));
+                return;
+            }
+            TryOutcome::ApplicationRefused => {
+                self.with_reach_mut(|reach| refuse(reach, endpoint, now));
+                return;
+            }
+            TryOutcome::Reset {
+                session_lost: true, ..
+            } => {
+                self.with_reach_mut(|reach| reach.lose(endpoint.ip(), now));
+                return;
+            }
+            TryOutcome::OwnFault | TryOutcome::RefusedByTacit | TryOutcome::RefusedStream => {
+                return;
+            }
+            TryOutcome::BrokenAfterHeaders
+            | TryOutcome::PerTryTimeout { .. }
+            | TryOutcome::RequestTimeout { .. }
+            | TryOutcome::Reset { .. }
+            | TryOutcome::Status(_) => {}
+        }
+        self.accepted(endpoint, outcome);
+        let default = Health::default();
+        let health = service
+            .failover
+            .as_ref()
+            .map_or(&default, |f| &f.health.value);
+        let is_bad = signals_of(outcome)
+            .iter()
+            .any(|s| health.signals.contains(s));
+        let Some(eject) = &health.eject else {
+            return;
+        };
+        let total = s.endpoints(&service.name).len();
+        self.with_service(&service.name, |state| {
+            let ejected = state.endpoints.iter().filter(|(other, health)| {
+                other.port() == endpoint.port() && **other != endpoint && health.is_ejected(now)
+            });
+            let has_room = has_room(eject, ejected.count(), total);
+            let health = state.endpoints.entry(endpoint).or_default();
+            if !is_bad {
+                health.good(now);
+            } else if health.bad(eject, now) && has_room && !health.is_ejected(now) {
+                health.eject(eject, now);
+            }
+        });
+    }
+
+    /// An answer proves that the application accepts connections.
+    fn accepted(&self, endpoint: SocketAddr, outcome: &TryOutcome) {
+        let answered = matches!(
+            outcome,
+            TryOutcome::Status(_) | TryOutcome::BrokenAfterHeaders
+        );
+        if answered && self.with_reach(|reach| reach.refused.contains_key(&endpoint)) {
+            self.with_reach_mut(|reach| reach.refused.remove(&endpoint));
+        }
+    }
+
+    /// Learns from a session with a workload's address.
+    pub fn on_session(&self, address: IpAddr, sign: SessionSign, now: Now) {
+        match sign {
+            SessionSign::Lost => self.with_reach_mut(|reach| reach.lose(address, now)),
+            SessionSign::Up => {
+                if self.with_reach(|reach| reach.addresses.contains_key(&address)) {
+                    self.with_reach_mut(|reach| reach.find(address, now));
+                }
+            }
+        }
+    }
+
+    /// True if nothing is sent to this address until a new session stands.
+    #[must_use]
+    pub fn is_unreachable(&self, address: IpAddr) -> bool {
+        self.with_reach(|reach| reach.addresses.get(&address).is_some_and(|r| r.is_lost))
+    }
+
+    /// Learns from a probe that was asked for.
+    pub fn on_probe(&self, ask: &ProbeAsk, is_well: bool, now: Now) {
+        match &ask.kind {
+            ProbeKind::Session => self.with_reach_mut(|reach| {
+                let address = ask.endpoint.ip();
+                if is_well {
+                    reach.find(address, now);
+                } else if let Some(entry) = reach.addresses.get_mut(&address) {
+                    let pause = FIRST_PAUSE * growth(entry.failed_probes);
+                    entry.is_lost = true;
+                    entry.failed_probes = entry.failed_probes.saturating_add(1);
+                    entry.next_probe = now.plus(pause.min(LONGEST_PAUSE));
+                }
+            }),
+            ProbeKind::Http { service, .. } => self.with_service(service, |state| {
+                let health = state.endpoints.entry(ask.endpoint).or_default();
+                health.probe.has_failed = !is_well;
+            }),
+        }
+    }
+
+    /// The checks that somebody should make now. Each is asked for once; call this about every
+    /// 100 ms.
+    #[must_use]
+    pub fn due_probes(&self, s: &Snapshot, now: Now) -> Vec<ProbeAsk> {
+        let mut asks = self.due_sessions(s, now);
+        for service in s.services.values() {
+            let probe = service
+                .failover
+                .as_ref()
+                .and_then(|f| f.health.value.probe.as_ref());
+            if let Some(probe) = probe {
+                self.due_http(s, service, probe, now, &mut asks);
+            }
+        }
+        asks
+    }
+
+    /// Lost addresses whose pause is over, and the other addresses of their nodes.
+    fn due_sessions(&self, s: &Snapshot, now: Now) -> Vec<ProbeAsk> {
+        if self.with_reach(|reach| reach.addresses.is_empty()) {
+            return Vec::new();
+        }
+        self.with_reach_mut(|reach| {
+            let lost = reach.addresses.iter().filter(|(_, entry)| entry.is_lost);
+            let nodes: BTreeSet<NodeName> = lost
+                .filter_map(|(address, _)| s.workload_at(*address))
+                .map(|workload| workload.node.clone())
+                .collect();
+            let node_of = |address: &IpAddr| s.workload_at(*address).map(|w| &w.node);
+            reach.addresses.retain(|address, entry| {
+                entry.is_lost || node_of(address).is_some_and(|node| nodes.contains(node))
+            });
+            // A workload that its node reports nothing of is not suspected: it may not run yet.
+            let on_them = s
+                .workloads
+                .values()
+                .filter(|workload| nodes.contains(&workload.node) && !workload.ready.is_empty());
+            for workload in on_them {
+                reach.addresses.entry(workload.address).or_insert(Reach {
+                    is_lost: false,
+                    failed_probes: 0,
+                    next_probe: now,
+                });
+            }
+            let due = reach
+                .addresses
+                .iter_mut()
+                .filter(|(_, r)| reached(r.next_probe, now));
+            let mut asks = Vec::new();
+            for (address, entry) in due.take(MOST_PROBES) {
+                let Some(workload) = s.workload_at(*address) else {
+                    continue;
+                };
+                entry.next_probe = now.plus(PROBE_UNDER_WAY);
+                asks.push(ProbeAsk {
+                    workload: workload.clone(),
+                    endpoint: SocketAddr::new(*address, 0),
+                    kind: ProbeKind::Session,
+                });
+            }
+            asks
+        })
+    }
+
+    fn due_http(
+        &self,
+        s: &Snapshot,
+        service: &ServiceRow,
+        probe: &Probe,
+        now: Now,
+        asks: &mut Vec<ProbeAsk>,
+    ) {
+        let Some(port) = service.ports.iter().find(|p| p.protocol == Protocol::Http) else {
+            return;
+        };
+        self.with_service(&service.name, |state| {
+            for workload in s.endpoints(&service.name) {
+                let Some(target) = port.target_on(workload) else {
+                    continue;
+                };
+                let endpoint = SocketAddr::new(workload.address, target);
+                let health = state.endpoints.entry(endpoint).or_default();
+                if !reached(health.probe.next, now) || asks.len() >= MOST_PROBES {
+                    continue;
+                }
+                health.probe.next = now.plus(probe.interval);
+                asks.push(ProbeAsk {
+                    workload: workload.clone(),
+                    endpoint,
+                    kind: ProbeKind::Http {
+                        service: service.name.clone(),
+                        path: probe.path.clone(),
+                    },
+                });
+            }
+        });
+    }
+}
+
+fn refuse(reach: &mut Reachability, endpoint: SocketAddr, now: Now) {
+    let entry = reach.refused.entry(endpoint).or_insert(Refused {
+        until: now,
+        times: 0,
+    });
+    entry.until = now.plus(FIRST_REFUSED * growth(entry.times));
+    entry.times = entry.times.saturating_add(1);
+}
+
+/// True if one more of `total` may be ejected when `ejected` are already.
+fn has_room(eject: &Eject, ejected: usize, total: usize) -> bool {
+    let most = usize::try_from(eject.max_percent).unwrap_or(100);
+    (ejected + 1).saturating_mul(100) <= total.saturating_mul(most)
+}
+
+/// Which signals of ill health of the application an outcome is.
+fn signals_of(outcome: &TryOutcome) -> &'static [Signal] {
+    match outcome {
+        TryOutcome::Status(502..=504) => &[Signal::GatewayError, Signal::ServerError],
+        TryOutcome::Status(500..=599) => &[Signal::ServerError],
+        TryOutcome::BrokenAfterHeaders | TryOutcome::Reset { .. } => &[Signal::GatewayError],
+        TryOutcome::PerTryTimeout { sent } | TryOutcome::RequestTimeout { sent } => match sent {
+            Sent::Nothing => &[],
+            Sent::Something => &[Signal::Timeout],
+        },
+        TryOutcome::ApplicationRefused
+        | TryOutcome::ConnectFailed
+        | TryOutcome::OwnFault
+        | TryOutcome::RefusedByTacit
+        | TryOutcome::RefusedStream
+        | TryOutcome::Status(_) => &[],
+    }
+}

@@ -1,0 +1,371 @@
+//! Why a call goes as it goes: the decisions of enforcement, asked in order, with their steps told.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tacit_model::resilience::{Resilience, RetryOn};
+use tacit_model::tables::{ClassKey, Protocol, WorkloadRow};
+use tacit_model::trace::Trace;
+use tacit_model::{
+    Dice, Locality, Now, Provenance, ServiceName, Snapshot, Sourced, SpiffeId, WorkloadName,
+};
+
+use crate::authorize::{
+    self, ConnectionVerdict, Peer, RequestHead, authorize_request_traced, explain_connection,
+};
+use crate::balance::{Ask, Choice, choose_traced};
+use crate::denial::{Denial, DenialKind};
+use crate::destination::{Destination, ServiceTarget, destination, protocol_of};
+use crate::offline::{Freshness, admit};
+use crate::resilience::effective;
+use crate::state::State;
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// A caller that need not exist, at a place.
+    Identity(SpiffeId, Locality),
+    /// A workload of the mesh.
+    Workload(WorkloadName),
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Who calls.
+    pub from: Source,
+    /// A name or address, as the application would use it: `payments`, `payments.shop`,
+    /// `payments.shop.svc.cluster.local`, `10.96.1.2`.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// For HTTP.
+    pub method: String,
+    /// For HTTP; a query is ignored.
+    pub path: String,
+}
+
+/// What would happen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It is served.
+    Allowed {
+        /// By this workload; `None` if it leaves the mesh.
+        served_by: Option<WorkloadName>,
+        /// There.
+        locality: Option<Locality>,
+    },
+    /// It is refused.
+    Denied(Denial),
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What would happen.
+    pub verdict: Verdict,
+    /// The steps that lead there, each with its origin.
+    pub trace: Trace,
+    /// Timeouts and retries, if the call goes to a service.
+    pub resilience: Option<Resilience>,
+}
+
+/// Why a text is not a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidTarget(pub String);
+
+impl std::fmt::Display for InvalidTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidTarget {}
+
+/// Takes a target apart: `http://HOST[:PORT][/PATH]`, or `HOST:PORT` of anything.
+/// Returns host, port and path.
+pub fn parse_target(text: &str) -> Result<(String, u16, String), InvalidTarget> {
+    let invalid = |why: &str| {
+        let fix = "write http://HOST/PATH or HOST:PORT";
+        InvalidTarget(format!("{text:?} is not a target: {why}; {fix}"))
+    };
+    let (rest, default_port) = match text.split_once("://") {
+        Some(("http", rest)) => (rest, Some(80)),
+        Some(_) => return Err(invalid("only the scheme http is known")),
+        None => (text, None),
+    };
+    let (authority, path) = match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, "/"),
+    };
+    let bracketed = authority
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once(']'));
+    let (host, port) = match bracketed {
+        Some((host, "")) => (host, None),
+        Some((host, port)) => (host, port.strip_prefix(':')),
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    if host.is_empty() {
+        return Err(invalid("it has no host"));
+    }
+    let port = match port {
+        Some(port) => port
+            .parse()
+            .map_err(|_| invalid("its port is not 1-65535"))?,
+        None => default_port.ok_or_else(|| invalid("it has no port"))?,
+    };
+    Ok((host.to_owned(), port, path.to_owned()))
+}
+
+/// Answers a question. Without `state` (away from the enforcing node) all endpoints are assumed
+/// to be well, and steps that depend on it say so.
+#[must_use]
+pub fn explain(
+    s: &Snapshot,
+    state: Option<&State>,
+    freshness: Freshness,
+    question: &Question,
+    now: Now,
+    dice: Dice,
+) -> Answer {
+    let mut explaining = Explaining {
+        s,
+        state,
+        now,
+        dice,
+        trace: Trace::default(),
+        resilience: None,
+    };
+    let verdict = admit(freshness).and_then(|()| explaining.call(question));
+    let verdict = verdict.unwrap_or_else(|denial| {
+        let told = explaining
+            .trace
+            .0
+            .last()
+            .is_some_and(|step| step.outcome == denial.reason);
+        if !told {
+            let topic = match denial.kind {
+                DenialKind::BadRequest | DenialKind::Policy => "access",
+                DenialKind::NoEndpoint => "endpoint",
+                DenialKind::Offline | DenialKind::UnknownDestination => "destination",
+            };
+            explaining
+                .trace
+                .step(topic, denial.reason.clone(), denial.by.clone());
+        }
+        Verdict::Denied(denial)
+    });
+    Answer {
+        verdict,
+        trace: explaining.trace,
+        resilience: explaining.resilience,
+    }
+}
+
+struct Explaining<'a> {
+    s: &'a Snapshot,
+    state: Option<&'a State>,
+    now: Now,
+    dice: Dice,
+    trace: Trace,
+    resilience: Option<Resilience>,
+}
+
+impl Explaining<'_> {
+    fn call(&mut self, question: &Question) -> Result<Verdict, Denial> {
+        let (source, peer) = self.caller(&question.from)?;
+        let to = self.resolve(&source, question)?;
+        match destination(self.s, to) {
+            Destination::Denied(denial) => Err(denial),
+            Destination::Outside(_) => {
+                let from = Some(self.s.mesh.egress.from.clone());
+                self.trace
+                    .step("destination", format!("{to} is outside the mesh"), from);
+                Ok(Verdict::Allowed {
+                    served_by: None,
+                    locality: None,
+                })
+            }
+            Destination::Workload(target) => {
+                let text = format!("{to} is workload {}", target.workload.name);
+                self.trace.step("destination", text, None);
+                self.access(&target.workload, target.port, &peer, question)
+            }
+            Destination::Service(target) => {
+                let text = format!("{to} is service {}", target.service.name);
+                self.trace.step("destination", text, None);
+                let choice = self.endpoint(&source, &target)?;
+                self.resilience(&source, &target);
+                self.access(&choice.workload, choice.endpoint.port(), &peer, question)
+            }
+        }
+    }
+
+    /// The caller as enforcement sees it: its row for the client half, its peer for the server
+    /// half. One that need not exist gets a row of its own.
+    fn caller(&self, from: &Source) -> Result<(Arc<WorkloadRow>, Peer), Denial> {
+        let row = match from {
+            Source::Workload(name) => self.s.workloads.get(name).cloned().ok_or_else(|| {
+                let reason = format!("there is no workload {name} to call from");
+                Denial::new(DenialKind::UnknownDestination, reason)
+            })?,
+            Source::Identity(id, locality) => Arc::new(assumed_row(id, locality)?),
+        };
+        let identity = match from {
+            Source::Workload(_) => row.identity(&self.s.mesh.trust_domain),
+            Source::Identity(id, _) => id.clone(),
+        };
+        let peer = Peer {
+            identity: Some(identity),
+            address: SocketAddr::new(row.address, 0),
+        };
+        Ok((row, peer))
+    }
+
+    /// The address that the name means inside the caller's namespace.
+    fn resolve(&self, source: &WorkloadRow, question: &Question) -> Result<SocketAddr, Denial> {
+        if let Ok(address) = question.host.parse::<IpAddr>() {
+            return Ok(SocketAddr::new(address, question.port));
+        }
+        let service = service_named(&question.host, source)
+            .and_then(|name| self.s.services.get(&name))
+            .ok_or_else(|| {
+                let reason = format!("there is no service {:?} in the mesh", question.host);
+                Denial::new(DenialKind::UnknownDestination, reason)
+            })?;
+        Ok(SocketAddr::new(service.address, question.port))
+    }
+
+    fn endpoint(&mut self, source: &WorkloadRow, to: &ServiceTarget) -> Result<Choice, Denial> {
+        let ask = Ask {
+            source,
+            service: &to.service,
+            port: &to.port,
+            tried: &[],
+            control_stale: false,
+        };
+        let nothing_learnt = State::new();
+        let state = self.state.unwrap_or(&nothing_learnt);
+        let before = self.trace.0.len();
+        let trace = Some(&mut self.trace);
+        let choice = choose_traced(self.s, state, &ask, self.now, self.dice, trace);
+        for step in &mut self.trace.0[before..] {
+            step.assumed = self.state.is_none();
+        }
+        choice
+    }
+
+    fn resilience(&mut self, source: &WorkloadRow, to: &ServiceTarget) {
+        let r = effective(self.s, &to.service, source);
+        let time = |limit: &Sourced<std::time::Duration>| {
+            if limit.value.is_zero() {
+                "none".to_owned()
+            } else {
+                format!("{:?}", limit.value)
+            }
+        };
+        let set = |from: &Provenance| Some(from.clone()).filter(|f| *f != Provenance::Default);
+        let trace = &mut self.trace;
+        let outcome = format!("connect {}", time(&r.connect));
+        trace.step("timeout", outcome, set(&r.connect.from));
+        if to.port.protocol == Protocol::Http {
+            trace.step(
+                "timeout",
+                format!("request {}", time(&r.request)),
+                set(&r.request.from),
+            );
+            trace.step(
+                "timeout",
+                format!("perTry {}", time(&r.per_try)),
+                set(&r.per_try.from),
+            );
+            let outcome = format!("attempts {}", r.attempts.value);
+            trace.step("retry", outcome, set(&r.attempts.from));
+            trace.step("retry", format!("on {}", names(&r)), set(&r.when.from));
+        }
+        self.resilience = Some(r);
+    }
+
+    fn access(
+        &mut self,
+        callee: &WorkloadRow,
+        port: u16,
+        peer: &Peer,
+        question: &Question,
+    ) -> Result<Verdict, Denial> {
+        let allowed = Verdict::Allowed {
+            served_by: Some(callee.name.clone()),
+            locality: Some(callee.locality.clone()),
+        };
+        if protocol_of(self.s, callee, port) == Protocol::Tcp {
+            let verdict = explain_connection(self.s, callee, port, peer, &mut self.trace);
+            match verdict {
+                ConnectionVerdict::Allow(_) => return Ok(allowed),
+                ConnectionVerdict::Deny(denial) => return Err(denial),
+                ConnectionVerdict::InspectRequests(_) => {}
+            }
+        }
+        let head = RequestHead {
+            method: &question.method,
+            path: &question.path,
+            host: &question.host,
+        };
+        match authorize::authorize_connection(self.s, callee, port, peer) {
+            ConnectionVerdict::Allow(_) => Ok(allowed),
+            ConnectionVerdict::Deny(denial) => Err(denial),
+            ConnectionVerdict::InspectRequests(permit) => {
+                let trace = Some(&mut self.trace);
+                authorize_request_traced(self.s, &permit, &head, trace).map(|_| allowed)
+            }
+        }
+    }
+}
+
+/// `svc`, `svc.ns`, `svc.ns.svc` or `svc.ns.svc.cluster.local`, as the caller's resolver reads it.
+fn service_named(host: &str, source: &WorkloadRow) -> Option<ServiceName> {
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let host = host.strip_suffix(".svc.cluster.local").unwrap_or(&host);
+    let host = host.strip_suffix(".svc").unwrap_or(host);
+    match host.split_once('.') {
+        Some((name, namespace)) => ServiceName::parse(namespace, name).ok(),
+        None => ServiceName::parse(source.class.namespace.as_str(), host).ok(),
+    }
+}
+
+/// A row for a caller that need not exist: no labels, no ports, no address.
+fn assumed_row(id: &SpiffeId, locality: &Locality) -> Result<WorkloadRow, Denial> {
+    let internal = |error: tacit_model::names::InvalidName| {
+        Denial::new(DenialKind::BadRequest, error.to_string())
+    };
+    Ok(WorkloadRow {
+        name: WorkloadName::parse(id.namespace.as_str(), "caller").map_err(internal)?,
+        class: ClassKey {
+            namespace: id.namespace.clone(),
+            labels: tacit_model::labels::Labels::default(),
+            service_account: id.service_account.clone(),
+        },
+        address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        node: "caller".try_into().map_err(internal)?,
+        locality: locality.clone(),
+        ports: Vec::new(),
+        ready: std::collections::BTreeSet::new(),
+        capacity: None,
+        command: Vec::new(),
+    })
+}
+
+fn names(r: &Resilience) -> String {
+    let on = r.when.value.on.iter().map(|on: &RetryOn| format!("{on:?}"));
+    let codes = r.when.value.codes.iter().map(u16::to_string);
+    let all: Vec<String> = on.chain(codes).collect();
+    if all.is_empty() {
+        "nothing".into()
+    } else {
+        all.join(", ")
+    }
+}

@@ -1,0 +1,119 @@
+//! Calls as a node's access log tells them, for what the load generator cannot see.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// One line of an access log: a request that has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Call {
+    /// True at the caller's node (a request), false at the callee's (a try).
+    pub(crate) at_source: bool,
+    /// Milliseconds since 1970.
+    pub(crate) started: f64,
+    pub(crate) ended: f64,
+    /// The zone that served, or that was tried last.
+    pub(crate) zone: Option<String>,
+    /// How many tries were made (source), or which one this is (destination).
+    pub(crate) tries: u32,
+    pub(crate) method: String,
+    pub(crate) complete: bool,
+    /// The caller's verified identity.
+    pub(crate) identity: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    time: String,
+    reporter: String,
+    kind: String,
+    source: Party,
+    destination: Party,
+    service: Option<String>,
+    method: Option<String>,
+    tries: Option<u32>,
+    duration_ms: f64,
+    ending: String,
+}
+
+#[derive(Deserialize)]
+struct Party {
+    identity: Option<String>,
+    locality: Option<String>,
+}
+
+/// Reads the requests to `service` that started at `since` (milliseconds since 1970) or later.
+pub(crate) fn read(log: &Path, service: &str, since: f64) -> io::Result<Vec<Call>> {
+    let mut calls = Vec::new();
+    for line in BufReader::new(File::open(log)?).lines() {
+        let line = line?;
+        let call = parse(&line, service).map_err(|e| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: {line}: {e}", log.display()),
+            )
+        })?;
+        calls.extend(call.filter(|call| call.started >= since));
+    }
+    Ok(calls)
+}
+
+fn parse(line: &str, service: &str) -> Result<Option<Call>, String> {
+    let line: Line = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let (Some(method), Some(tries)) = (line.method, line.tries) else {
+        return Ok(None);
+    };
+    let meant = line.service.as_deref().is_none_or(|name| name == service);
+    if line.kind != "request" || !meant {
+        return Ok(None);
+    }
+    let started = millis(&line.time)?;
+    Ok(Some(Call {
+        at_source: line.reporter == "source",
+        started,
+        ended: started + line.duration_ms,
+        zone: line.destination.locality.and_then(|place| zone_of(&place)),
+        tries,
+        method,
+        complete: line.ending == "complete",
+        identity: line.source.identity,
+    }))
+}
+
+/// The zone of `CLUSTER/REGION/ZONE`.
+fn zone_of(place: &str) -> Option<String> {
+    place.split('/').nth(2).map(str::to_owned)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds since 1970 fit 2^52"
+)]
+fn millis(time: &str) -> Result<f64, String> {
+    let time = OffsetDateTime::parse(time, &Rfc3339).map_err(|e| e.to_string())?;
+    Ok(time.unix_timestamp_nanos() as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn lines() {
+        let line = r#"{"time":"1970-01-01T00:00:01.5Z","id":"x","reporter":"source",
+            "kind":"request","source":{"identity":"spiffe://d/ns/shop/sa/web"},
+            "destination":{"locality":"demo/us-east/us-east-1a"},"service":"shop/payments",
+            "method":"GET","path":"/","status":200,"tries":2,"duration_ms":2.5,
+            "bytes_sent":0,"bytes_received":0,"ending":"complete"}"#;
+        let call = parse(line, "shop/payments").unwrap().unwrap();
+        assert_eq!((call.started, call.ended, call.tries), (1500.0, 1502.5, 2));
+        assert_eq!(call.zone.as_deref(), Some("us-east-1a"));
+        assert!(call.at_source && call.complete);
+        assert_eq!(parse(line, "shop/ledger").unwrap(), None);
+        parse("not json", "shop/payments").unwrap_err();
+    }
+}

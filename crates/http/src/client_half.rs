@@ -1,0 +1,260 @@
+//! The caller's half: finds an endpoint for each request, sends it, and tries again if it may.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tacit_decide::retry::{GiveUp, Progress, RetryDecision, after_try};
+use tacit_decide::{
+    Ask, Choice, Denial, DenialKind, Destination, DialPermit, ServiceTarget, WorkloadTarget,
+    choose, destination, offline, permit_workload, resilience,
+};
+use tacit_model::event::{Party, Reporter};
+use tacit_model::resilience::Resilience;
+use tacit_model::tables::WorkloadRow;
+use tacit_model::{NodeName, Snapshot, WorkloadName};
+use tacit_transport::{DialError, Stream};
+
+use crate::connection::Connection;
+use crate::deadline;
+use crate::headers;
+use crate::response_body::ResponseBody;
+use crate::serve::Stop;
+use crate::worker::Worker;
+
+mod call;
+mod serving;
+mod tried;
+
+use call::{Aim, Call};
+pub(crate) use serving::Serving;
+use tried::discard;
+
+/// One captured connection of a local application to something in the mesh that speaks HTTP.
+pub struct ClientHalf {
+    /// The worker that serves it.
+    pub worker: Rc<Worker>,
+    /// The workload that calls.
+    pub source: WorkloadName,
+    /// The same, for events.
+    pub caller: Party,
+    /// Where the application connected to. What that is is decided anew for each request.
+    pub to: SocketAddr,
+    /// Opens connections to endpoints.
+    pub dial: Dial,
+}
+
+/// Opens an HBONE stream to an endpoint, normally from the worker's pool.
+pub type Dial = Rc<dyn Fn(DialAsk) -> Dialling>;
+
+/// A connection that is being opened.
+pub type Dialling = Pin<Box<dyn Future<Output = Result<Stream, DialError>>>>;
+
+/// A connection that a request needs.
+#[derive(Debug)]
+pub struct DialAsk {
+    /// Leave to open it, and where to.
+    pub permit: DialPermit,
+    /// The machine of the endpoint.
+    pub node: NodeName,
+    /// How long all of it may take.
+    pub connect: Duration,
+}
+
+struct Caller {
+    half: ClientHalf,
+    connection: Connection,
+}
+
+/// Where the requests of a connection go now.
+enum Route {
+    Service(ServiceTarget),
+    Workload(WorkloadTarget),
+}
+
+/// Serves HTTP/1.1 or HTTP/2 on `stream` until its peer closes it, the worker drains or `stop` ends.
+/// Each request ends in one event of [`Reporter::Source`].
+pub async fn serve_client_half(stream: Stream, half: ClientHalf, stop: Stop) {
+    let worker = Rc::clone(&half.worker);
+    let connection = Connection::new(worker, Reporter::Source, half.caller.clone());
+    let caller = Rc::new(Caller { half, connection });
+    let callee = Party {
+        address: Some(caller.half.to),
+        ..Party::default()
+    };
+    let answered = |request| respond(Rc::clone(&caller), request);
+    caller
+        .connection
+        .serve(stream, stop, callee, answered)
+        .await;
+}
+
+/// One request, from its head to the head of its answer.
+async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<ResponseBody> {
+    let Caller { half, connection } = &*caller;
+    let (head, body) = request.into_parts();
+    let flight = connection.begin(&head, Party::default());
+    if let Some(why) = headers::malformed(&head) {
+        return connection.reject(&flight, why);
+    }
+    let snapshot = (half.worker.snapshot)();
+    let (source, route) = match route(half, &snapshot) {
+        Ok(found) => found,
+        Err(denial) => return connection.refuse(&flight, denial),
+    };
+    let resilience = match &route {
+        Route::Service(target) => resilience::effective(&snapshot, &target.service, &source),
+        Route::Workload(_) => Resilience::default(),
+    };
+    let limit = deadline::of_caller(&head.headers);
+    let call = Call::new(
+        &caller,
+        &flight,
+        (snapshot, source),
+        resilience,
+        (head, body),
+    );
+    match route {
+        Route::Service(target) => to_service(call, &target, limit).await,
+        Route::Workload(target) => to_workload(call, &target, limit).await,
+    }
+}
+
+/// Decides where requests go, by the snapshot of now.
+fn route(half: &ClientHalf, snapshot: &Snapshot) -> Result<(Arc<WorkloadRow>, Route), Denial> {
+    offline::admit((half.worker.freshness)())?;
+    let unknown = |reason: String| Denial {
+        kind: DenialKind::UnknownDestination,
+        reason,
+        by: None,
+    };
+    let Some(source) = snapshot.workloads.get(&half.source) else {
+        return Err(unknown(format!(
+            "workload {} is not in the mesh",
+            half.source
+        )));
+    };
+    let route = match destination(snapshot, half.to) {
+        Destination::Service(target) => Route::Service(target),
+        Destination::Workload(target) => Route::Workload(target),
+        Destination::Denied(denial) => return Err(denial),
+        Destination::Outside(_) => {
+            return Err(unknown(format!("{} is in the mesh no longer", half.to)));
+        }
+    };
+    Ok((Arc::clone(source), route))
+}
+
+/// Tries endpoints of a service until one answers, or no further try is allowed.
+async fn to_service(
+    call: Call<'_>,
+    target: &ServiceTarget,
+    limit: Option<Duration>,
+) -> Response<ResponseBody> {
+    let worker = Rc::clone(&call.caller.half.worker);
+    let (state, now) = (&*worker.state, || (worker.clock)());
+    let service = &target.service;
+    call.flight.service.replace(Some(service.name.clone()));
+    let route = (&call.source.name, &service.name);
+    let method = call.head.method.as_str();
+    let mut progress = Progress::begin(
+        state,
+        &call.resilience,
+        route,
+        method,
+        limit,
+        call.flight.started,
+    );
+    let mut tried = Vec::new();
+    let mut last = None;
+    loop {
+        let ask = Ask {
+            source: &call.source,
+            service,
+            port: &target.port,
+            tried: &tried,
+            control_stale: (worker.control_stale)(),
+        };
+        let choice = match choose(&call.snapshot, state, &ask, now(), (worker.dice)()) {
+            Ok(choice) => choice,
+            Err(denial) => return call.no_endpoint(last, denial),
+        };
+        tried.push(choice.tried());
+        call.flight.tries.set(progress.tries());
+        let (aim, serving) = aim(&call, choice);
+        let time = call.time(&progress, now());
+        let came = call.attempt(aim, progress.tries(), &time).await;
+        if came.is_failed() && call.upload.is_broken() {
+            return call.abandon();
+        }
+        let outcome = came.outcome();
+        serving.report(&outcome);
+        let replayable = call.upload.is_replayable();
+        let policy = &call.resilience;
+        let dice = (worker.dice)();
+        match after_try(
+            policy,
+            state,
+            &mut progress,
+            &outcome,
+            replayable,
+            now(),
+            dice,
+        ) {
+            RetryDecision::Again { pause, .. } => {
+                last = discard(came);
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            RetryDecision::GiveUp(why) => {
+                call.flight
+                    .over_budget
+                    .set(u32::from(why == GiveUp::Budget));
+                return call.answer(came, &time, Some(serving));
+            }
+        }
+    }
+}
+
+/// What a try needs of its choice, and what must be held while it lasts.
+fn aim(call: &Call<'_>, choice: Choice) -> (Aim, Serving) {
+    let worker = Rc::clone(&call.caller.half.worker);
+    let serving = Serving::new(
+        worker,
+        Arc::clone(&call.snapshot),
+        choice.service,
+        choice.endpoint,
+        choice.in_flight,
+    );
+    let aim = Aim {
+        permit: choice.permit,
+        workload: choice.workload,
+    };
+    (aim, serving)
+}
+
+/// One try at a workload that was called by its own address: there is no other to try.
+async fn to_workload(
+    call: Call<'_>,
+    target: &WorkloadTarget,
+    limit: Option<Duration>,
+) -> Response<ResponseBody> {
+    let permit = permit_workload(&call.snapshot, &call.source, target);
+    let aim = Aim {
+        permit,
+        workload: Arc::clone(&target.workload),
+    };
+    call.flight.tries.set(1);
+    let time = call.caller_time(limit);
+    let came = call.attempt(aim, 1, &time).await;
+    if came.is_failed() && call.upload.is_broken() {
+        return call.abandon();
+    }
+    call.answer(came, &time, None)
+}

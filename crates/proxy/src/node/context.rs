@@ -1,0 +1,182 @@
+//! What one worker thread has: its pool, its HTTP halves, its live connections.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tacit_decide::health::SessionSign;
+use tacit_model::event::{Ending, Event, EventKind, Party, Reporter};
+use tacit_model::tables::WorkloadRow;
+use tacit_model::{Dice, ServiceName, Snapshot};
+use tacit_transport::hbone::{AcceptorSettings, PoolSettings, SessionChange, SessionEvent};
+use tacit_transport::{Acceptor, Pool};
+use tokio::sync::watch;
+
+use super::local::Local;
+use super::registry::Registry;
+use crate::shared::Shared;
+
+/// One per worker thread; everything in it stays there.
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) pool: Pool,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) http: Rc<tacit_http::Worker>,
+    pub(crate) registry: Registry,
+    /// Connections that are being served.
+    pub(crate) live: Cell<usize>,
+    /// Turns true when the worker drains.
+    pub(crate) draining: watch::Sender<bool>,
+    closing: watch::Sender<()>,
+    dice: Rc<Cell<Dice>>,
+}
+
+impl Context {
+    /// Must be called inside the worker's `LocalSet`.
+    pub(crate) fn new(shared: Arc<Shared>, seed: Dice) -> Rc<Self> {
+        let dice = Rc::new(Cell::new(seed));
+        let (draining, drain) = watch::channel(false);
+        let sessions = shared.clone();
+        let on_session = move |event: SessionEvent| tell_state(&sessions, &event);
+        let store = shared.identities.clone();
+        Rc::new(Self {
+            pool: Pool::new(store.clone(), PoolSettings::default(), on_session),
+            acceptor: Acceptor::new(store, AcceptorSettings::default()),
+            http: tacit_http::Worker::new(http_settings(&shared, &dice, drain)),
+            registry: Registry::default(),
+            live: Cell::new(0),
+            draining,
+            closing: watch::channel(()).0,
+            dice,
+            shared,
+        })
+    }
+
+    /// Serves HTTP until it ends, the workload ends, or nothing may pass any more.
+    pub(crate) async fn until_closed(&self, local: &Local, serving: impl Future<Output = ()>) {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            () = serving => {}
+            () = local.stopped() => {}
+            // The sender lives in `self`.
+            _changed = closing.changed() => {}
+        }
+    }
+
+    /// Closes all that lives: opaque connections with the reason in their events, HTTP ones
+    /// between two requests or in the middle of one.
+    pub(crate) fn close_all(&self, reason: &str) {
+        self.registry.close_all(reason);
+        self.closing.send_replace(());
+    }
+
+    /// Fresh random numbers.
+    pub(crate) fn dice(&self) -> Dice {
+        roll(&self.dice)
+    }
+
+    /// An id that nobody has used: 128 random bits.
+    pub(crate) fn new_id(&self) -> Arc<str> {
+        let (high, dice) = self.dice().roll();
+        let (low, _) = dice.roll();
+        format!("{high:016x}{low:016x}").into()
+    }
+}
+
+fn roll(dice: &Cell<Dice>) -> Dice {
+    let (number, next) = dice.get().roll();
+    dice.set(next);
+    Dice(number)
+}
+
+fn http_settings(
+    shared: &Arc<Shared>,
+    dice: &Rc<Cell<Dice>>,
+    drain: watch::Receiver<bool>,
+) -> tacit_http::Settings {
+    let (snapshots, clock, events) = (shared.clone(), shared.clone(), shared.clone());
+    let dice = dice.clone();
+    tacit_http::Settings {
+        snapshot: Box::new(move || snapshots.current()),
+        state: shared.state.clone(),
+        clock: Box::new(move || clock.now()),
+        dice: Box::new(move || roll(&dice)),
+        events: Box::new(move |event| events.events.finished(event)),
+        drain,
+    }
+}
+
+/// What happens to sessions tells which addresses are reachable.
+fn tell_state(shared: &Shared, event: &SessionEvent) {
+    let sign = match event.change {
+        SessionChange::Alive | SessionChange::New => SessionSign::Up,
+        SessionChange::LostBroken | SessionChange::LostSilent => SessionSign::Lost,
+        SessionChange::Ended => return,
+    };
+    shared.state.on_session(event.peer.ip(), sign, shared.now());
+}
+
+/// An opaque connection on its way to its one event.
+pub(crate) struct Record {
+    pub(crate) id: Arc<str>,
+    pub(crate) reporter: Reporter,
+    pub(crate) source: Party,
+    pub(crate) destination: Party,
+    pub(crate) service: Option<ServiceName>,
+    started: tacit_model::Now,
+}
+
+impl Record {
+    pub(crate) fn new(
+        context: &Context,
+        id: Arc<str>,
+        reporter: Reporter,
+        source: Party,
+        destination: Party,
+    ) -> Self {
+        let started = context.shared.now();
+        Self { id, reporter, source, destination, service: None, started }
+    }
+
+    fn event(&self, context: &Context, ending: Ending, sent: u64, received: u64) -> Event {
+        Event {
+            id: self.id.clone(),
+            reporter: self.reporter,
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            service: self.service.clone(),
+            started_unix_ns: self.started.unix_ns,
+            duration: context.shared.now().since(self.started),
+            ending,
+            bytes_sent: sent,
+            bytes_received: received,
+            kind: EventKind::Connection,
+        }
+    }
+
+    /// The connection stands.
+    pub(crate) fn opened(&self, context: &Context) {
+        context.shared.events.opened(&self.event(context, Ending::Complete, 0, 0));
+    }
+
+    /// The connection ended; `sent` is towards the callee.
+    pub(crate) fn finish(self, context: &Context, ending: Ending, sent: u64, received: u64) {
+        let event = self.event(context, ending, sent, received);
+        context.shared.events.finished(event);
+    }
+}
+
+/// A workload as a party of a call.
+pub(crate) fn party(snapshot: &Snapshot, row: &WorkloadRow, port: u16) -> Party {
+    Party {
+        workload: Some(row.name.clone()),
+        identity: Some(row.identity(&snapshot.mesh.trust_domain)),
+        locality: Some(row.locality.clone()),
+        address: Some((row.address, port).into()),
+    }
+}
+
+/// The row of a workload of this node.
+pub(crate) fn row<'a>(snapshot: &'a Snapshot, local: &Local) -> Option<&'a Arc<WorkloadRow>> {
+    snapshot.workloads.get(&local.name)
+}

@@ -1,0 +1,98 @@
+//! Peers that speak TLS or HTTP/2, but not as HBONE wants it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::Request;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::AcceptError;
+use crate::testing::{LOCALHOST, Mesh, id, run};
+use crate::tls;
+
+/// A TLS connection to the mesh's server, with or without a certificate.
+async fn dial(mesh: &Mesh, with_certificate: bool) -> TlsStream<TcpStream> {
+    let store = mesh.ca.store("test.mesh", &[id("client")]);
+    let known = Arc::clone(&store.entry(&id("client")).unwrap().configs.client);
+    let config = if with_certificate {
+        known
+    } else {
+        let mut nameless = rustls::ClientConfig::clone(&known);
+        nameless.client_auth_cert_resolver = Arc::new(NoCertificate);
+        Arc::new(nameless)
+    };
+    let address = SocketAddr::new(LOCALHOST, mesh.server.port);
+    let tcp = TcpStream::connect(address).await.unwrap();
+    TlsConnector::from(config)
+        .connect(tls::no_name(), tcp)
+        .await
+        .unwrap()
+}
+
+#[derive(Debug)]
+struct NoCertificate;
+
+impl rustls::client::ResolvesClientCert for NoCertificate {
+    fn resolve(
+        &self,
+        _hints: &[&[u8]],
+        _schemes: &[rustls::SignatureScheme],
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_peer_without_a_certificate_is_refused() {
+    run(async {
+        let mut mesh = Mesh::start().await;
+        let _tls = dial(&mesh, false).await;
+        let error = mesh.server.errors.recv().await.unwrap();
+        let no_certificate = "peer sent no certificates";
+        assert_eq!(error, AcceptError::Tls(no_certificate.to_owned()));
+    });
+}
+
+#[test]
+fn a_peer_that_speaks_no_http2_is_refused() {
+    run(async {
+        let mut mesh = Mesh::start().await;
+        let mut tls = dial(&mesh, true).await;
+        tls.write_all(&[b'x'; 1000]).await.unwrap();
+        tls.flush().await.unwrap();
+        let error = mesh.server.errors.recv().await.unwrap();
+        assert!(matches!(error, AcceptError::NotHttp2(_)), "{error}");
+        mesh.pair().await;
+    });
+}
+
+async fn answer(request: Request<()>) -> u16 {
+    let mesh = Mesh::start().await;
+    let (mut sender, connection) = h2::client::handshake(dial(&mesh, true).await)
+        .await
+        .unwrap();
+    tokio::task::spawn_local(async move { drop(connection.await) });
+    let (answer, _send) = sender.send_request(request, false).unwrap();
+    answer.await.unwrap().status().as_u16()
+}
+
+#[test]
+fn what_is_no_connect_to_an_address_is_answered_400() {
+    let cases = [
+        Request::get("https://10.0.0.1:80/").body(()).unwrap(),
+        Request::connect("10.0.0.1").body(()).unwrap(),
+        Request::connect("host:port0").body(()).unwrap(),
+        Request::connect("user@10.0.0.1:80").body(()).unwrap(),
+    ];
+    for request in cases {
+        let shown = format!("{} {}", request.method(), request.uri());
+        assert_eq!(run(answer(request)), 400, "{shown}");
+    }
+}

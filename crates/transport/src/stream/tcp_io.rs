@@ -1,0 +1,98 @@
+//! A TCP socket as an application connection that owns no buffer while idle.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Segments;
+
+/// Buffers start small, for the many connections that carry little.
+const SMALLEST_READ: usize = 4 * 1024;
+/// Reads of 256 KiB cost half of what reads of 16 KiB cost; larger ones fall out of the cache.
+const LARGEST_READ: usize = 256 * 1024;
+/// Segments in one system call; the kernel takes up to 1024, but few are ever there.
+const SLICES: usize = 64;
+
+pub(super) struct TcpIo {
+    pub(super) socket: TcpStream,
+    /// Has capacity only between reads that follow each other closely.
+    buffer: BytesMut,
+    next_read: usize,
+}
+
+impl TcpIo {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            buffer: BytesMut::new(),
+            next_read: SMALLEST_READ,
+        }
+    }
+
+    pub(super) fn reset(self) {
+        // Linger zero turns the close into a reset. If it cannot be set, closing is all we can do.
+        drop(socket2::SockRef::from(&self.socket).set_linger(Some(std::time::Duration::ZERO)));
+    }
+
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        loop {
+            if self.socket.poll_read_ready(cx)?.is_pending() {
+                self.buffer = BytesMut::new();
+                return Poll::Pending;
+            }
+            self.buffer.reserve(self.next_read);
+            match self.socket.try_read_buf(&mut self.buffer) {
+                Ok(0) => {
+                    self.buffer = BytesMut::new();
+                    return Poll::Ready(Ok(None));
+                }
+                Ok(count) => {
+                    self.adapt(count);
+                    return Poll::Ready(Ok(Some(self.buffer.split().freeze())));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Grows after a read that filled the buffer, shrinks after one that used a fraction of it.
+    fn adapt(&mut self, count: usize) {
+        if count >= self.next_read {
+            self.next_read = (self.next_read * 4).min(LARGEST_READ);
+        } else if count < self.next_read / 8 {
+            self.next_read = (self.next_read / 2).max(SMALLEST_READ);
+        }
+    }
+
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+
+    pub(super) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        segments: &mut Segments,
+    ) -> Poll<io::Result<usize>> {
+        if segments.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let mut slices = [io::IoSlice::new(&[]); SLICES];
+        let count = segments.slices(&mut slices);
+        let socket = Pin::new(&mut self.socket);
+        let sent = ready!(socket.poll_write_vectored(cx, &slices[..count]))?;
+        if sent == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        segments.consume(sent);
+        Poll::Ready(Ok(sent))
+    }
+}
