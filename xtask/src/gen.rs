@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 
 const PROTOS: &str = "crates/wire/proto";
 const GENERATED: &str = "crates/wire/src/generated";
-const FILES: [&str; 3] = ["envoy/discovery.proto", "tacit/mesh.proto", "tacit/control.proto"];
+const FILES: [&str; 3] = [
+    "envoy/discovery.proto",
+    "tacit/mesh.proto",
+    "tacit/control.proto",
+];
 
 /// Writes the generated files, or with `check` compares them with what is committed.
 pub(crate) fn run(check: bool) -> Result<String, Vec<String>> {
@@ -22,7 +26,9 @@ pub(crate) fn run(check: bool) -> Result<String, Vec<String>> {
             continue;
         }
         if check {
-            stale.push(format!("gen: {GENERATED}/{file} is stale, run `cargo xtask gen`"));
+            stale.push(format!(
+                "gen: {GENERATED}/{file} is stale, run `cargo xtask gen`"
+            ));
         } else {
             fs::write(&target, fresh).map_err(|e| vec![format!("gen: {file}: {e}")])?;
         }

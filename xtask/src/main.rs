@@ -1,7 +1,8 @@
-//! All automation of the project: `cargo xtask tidy | gen`.
+//! All automation of the project: `cargo xtask tidy | gen | bench`.
 
 use std::process::ExitCode;
 
+mod bench;
 mod r#gen;
 mod tidy;
 
@@ -12,7 +13,10 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(),
         ["gen"] => r#gen::run(false),
         ["gen", "--check"] => r#gen::run(true),
-        _ => Err(vec!["usage: cargo xtask tidy | gen [--check]".to_owned()]),
+        ["bench", ref arguments @ ..] => bench::run(arguments),
+        _ => Err(vec![
+            "usage: cargo xtask tidy | gen [--check] | bench [OPTIONS]".to_owned(),
+        ]),
     };
     match outcome {
         Ok(summary) => {

@@ -10,18 +10,36 @@ use serde_json::Value;
 /// Which of our crates each crate may use. A new edge is an architectural change: write an ADR.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &[]),
-    ("cli", &[
-        "api", "model", "compiler", "decide", "wire", "sys", "transport", "http", "proxy",
-        "control", "demo",
-    ]),
+    (
+        "cli",
+        &[
+            "api",
+            "model",
+            "compiler",
+            "decide",
+            "wire",
+            "sys",
+            "transport",
+            "http",
+            "proxy",
+            "control",
+            "demo",
+        ],
+    ),
     ("compiler", &["api", "model"]),
-    ("control", &["api", "model", "compiler", "decide", "wire", "transport"]),
+    (
+        "control",
+        &["api", "model", "compiler", "decide", "wire", "transport"],
+    ),
     ("decide", &["model"]),
     ("demo", &["sys"]),
     ("http", &["model", "decide", "transport"]),
     ("lab", &["sys"]),
     ("model", &[]),
-    ("proxy", &["model", "decide", "wire", "sys", "transport", "http"]),
+    (
+        "proxy",
+        &["model", "decide", "wire", "sys", "transport", "http"],
+    ),
     ("sys", &[]),
     ("transport", &["model", "decide", "sys"]),
     ("wire", &["model"]),
@@ -37,8 +55,16 @@ const PURE: &[(&str, &[&str])] = &[
 
 /// What a pure crate's own code must not name. `clippy.toml` cannot say it for some crates only.
 const IMPURE: &[&str] = &[
-    "Instant::now", "SystemTime", "std::env", "std::fs", "std::net::Tcp", "std::process",
-    "std::thread", "thread_rng", "tokio", "rand::",
+    "Instant::now",
+    "SystemTime",
+    "std::env",
+    "std::fs",
+    "std::net::Tcp",
+    "std::process",
+    "std::thread",
+    "thread_rng",
+    "tokio",
+    "rand::",
 ];
 
 /// Crates whose types `transport` must not show.
@@ -56,7 +82,9 @@ pub(crate) fn run() -> Result<String, Vec<String>> {
     let files = tracked_files().map_err(|e| vec![e])?;
     let mut rust_files = 0;
     for path in &files {
-        let Ok(text) = fs::read_to_string(path) else { continue };
+        let Ok(text) = fs::read_to_string(path) else {
+            continue;
+        };
         check_words(path, &text, &mut problems);
         if path.extension().is_some_and(|e| e == "rs") && !generated(path) {
             rust_files += 1;
@@ -64,7 +92,10 @@ pub(crate) fn run() -> Result<String, Vec<String>> {
         }
     }
     if problems.is_empty() {
-        Ok(format!("tidy: {rust_files} Rust files, {} files in all", files.len()))
+        Ok(format!(
+            "tidy: {rust_files} Rust files, {} files in all",
+            files.len()
+        ))
     } else {
         Err(problems)
     }
@@ -84,23 +115,35 @@ fn tracked_files() -> Result<Vec<PathBuf>, String> {
         .output()
         .map_err(|e| format!("git ls-files: {e}"))?;
     let names = String::from_utf8_lossy(&output.stdout);
-    Ok(names.lines().map(PathBuf::from).filter(|path| path.is_file()).collect())
+    Ok(names
+        .lines()
+        .map(PathBuf::from)
+        .filter(|path| path.is_file())
+        .collect())
 }
 
 fn generated(path: &Path) -> bool {
-    path.components().any(|part| part.as_os_str() == "generated")
+    path.components()
+        .any(|part| part.as_os_str() == "generated")
 }
 
 fn check_crates(metadata: &Value, problems: &mut Vec<String>) {
-    let may_use: BTreeMap<_, BTreeSet<_>> =
-        MAY_USE.iter().map(|(name, uses)| (*name, uses.iter().copied().collect())).collect();
+    let may_use: BTreeMap<_, BTreeSet<_>> = MAY_USE
+        .iter()
+        .map(|(name, uses)| (*name, uses.iter().copied().collect()))
+        .collect();
     let pure: BTreeMap<_, _> = PURE.iter().copied().collect();
     for package in metadata["packages"].as_array().into_iter().flatten() {
-        let Some(name) = package["name"].as_str().and_then(|n| n.strip_prefix("tacit-")) else {
+        let Some(name) = package["name"]
+            .as_str()
+            .and_then(|n| n.strip_prefix("tacit-"))
+        else {
             continue;
         };
         let Some(allowed) = may_use.get(name) else {
-            problems.push(format!("tidy: crate {name} has no row in the table of directions"));
+            problems.push(format!(
+                "tidy: crate {name} has no row in the table of directions"
+            ));
             continue;
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
@@ -143,25 +186,39 @@ fn check_rust(path: &Path, text: &str, problems: &mut Vec<String>) {
     }
     let in_crate = |name: &str| path.starts_with(format!("crates/{name}/src"));
     for (name, _) in PURE.iter().filter(|(name, _)| in_crate(name)) {
-        for word in IMPURE.iter().filter(|word| without_comments(code).contains(**word)) {
+        for word in IMPURE
+            .iter()
+            .filter(|word| without_comments(code).contains(**word))
+        {
             say(format!("{name} is pure and must not name `{word}`"));
         }
     }
-    if code.contains("unsafe ") && without_comments(code).contains("unsafe {") && !in_crate("sys")
-    {
+    if code.contains("unsafe ") && without_comments(code).contains("unsafe {") && !in_crate("sys") {
         say("only `sys` may contain unsafe code".into());
     }
     if in_crate("transport") {
-        for line in code.lines().filter(|line| line.trim_start().starts_with("pub ")) {
-            if let Some(word) = HIDDEN_IN_TRANSPORT.iter().find(|word| line.contains(**word)) {
-                say(format!("transport must not show a type of `{word}`: {}", line.trim()));
+        for line in code
+            .lines()
+            .filter(|line| line.trim_start().starts_with("pub "))
+        {
+            if let Some(word) = HIDDEN_IN_TRANSPORT
+                .iter()
+                .find(|word| line.contains(**word))
+            {
+                say(format!(
+                    "transport must not show a type of `{word}`: {}",
+                    line.trim()
+                ));
             }
         }
     }
 }
 
 fn without_comments(code: &str) -> String {
-    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    code.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Words that say where a text was written instead of what it is about, and words left behind.

@@ -207,7 +207,7 @@ pub(crate) struct ObjectArgs {
 pub(crate) struct RunArgs {
     /// The identity: `NAMESPACE/SERVICE-ACCOUNT`.
     #[arg(long = "as", value_name = "NAMESPACE/SERVICE-ACCOUNT")]
-    pub(crate) identity: String,
+    pub(crate) run_as: String,
     /// The workload's name; absent: the service account and five random characters.
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -294,4 +294,19 @@ pub(crate) struct WhyArgs {
     /// How to print.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn no_two_options_collide() {
+        Cli::command().debug_assert();
+        let words = ["tacit", "run", "--as", "a/b", "--port", "http:80", "--", "true", "-x"];
+        let cli = Cli::try_parse_from(words).unwrap();
+        assert!(matches!(cli.command, Command::Run(args) if args.command == ["true", "-x"]));
+    }
 }

@@ -19,7 +19,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
     }
     let parsed = files.iter().map(|file| parse(file)).collect::<Result<Vec<_>, Failure>>()?;
     let objects: usize = parsed.iter().map(|(_, parsed)| parsed.objects.len()).sum();
-    let checked = tacit_compiler::compile_files(parsed);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    let checked = tacit_compiler::check_files(parsed, now);
     match args.output {
         Format::Json | Format::Yaml => output::data(&output::json(&checked.findings)?),
         Format::Table => {

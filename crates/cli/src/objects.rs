@@ -124,7 +124,7 @@ pub(crate) fn certificate(place: &Place, args: &CertificateArgs) -> Result<ExitC
     let made = block_on(async { client.certificate(&request).await.map_err(refused) })?;
     std::fs::create_dir_all(&args.out)
         .map_err(|e| Failure::Failed(format!("{}: {e}", args.out.display())))?;
-    write_file(&args.out.join("person.key"), &pem::encode("PRIVATE KEY", &key.to_pkcs8()))?;
+    write_file(&args.out.join("person.key"), &pem::encode("PRIVATE KEY", &[key.to_pkcs8()]))?;
     write_file(&args.out.join("person.crt"), &made.chain)?;
     write_file(&args.out.join("roots.crt"), &made.roots)?;
     output::note(&format!(

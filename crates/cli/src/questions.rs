@@ -56,8 +56,9 @@ fn status_tables(status: &MeshStatus) -> String {
     text.push('\n');
     text.push_str(&output::table(&headings, &nodes.collect::<Vec<_>>()));
     let services = status.services.iter().map(|service| {
-        let requests: f64 = service.callers.iter().map(|c| c.requests_per_second).sum();
-        let failures: f64 = service.callers.iter().map(|c| c.failures_per_second).sum();
+        let rate = |sum: f64, next: f64| sum + next;
+        let requests = service.callers.iter().map(|c| c.requests_per_second).fold(0.0, rate);
+        let failures = service.callers.iter().map(|c| c.failures_per_second).fold(0.0, rate);
         vec![
             service.service.to_string(),
             service.address.clone(),

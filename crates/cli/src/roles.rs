@@ -54,6 +54,7 @@ pub(crate) fn node(place: &Place, args: NodeArgs) -> Result<ExitCode, Failure> {
         run_socket: dirs.node_socket(),
         metrics: tacit_proxy::METRICS,
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
+        environment: std::env::vars_os().collect(),
     };
     tacit_proxy::run(settings).map_err(|e| Failure::Failed(e.to_string()))?;
     Ok(ExitCode::SUCCESS)
@@ -91,8 +92,8 @@ fn not_run(error: RunError) -> Failure {
 
 fn run_request(args: RunArgs) -> Result<RunRequest, Failure> {
     let usage = |text: String| Failure::Usage(text);
-    let (namespace, service_account) = args.identity.split_once('/').ok_or_else(|| {
-        usage(format!("--as {}: use NAMESPACE/SERVICE-ACCOUNT", args.identity))
+    let (namespace, service_account) = args.run_as.split_once('/').ok_or_else(|| {
+        usage(format!("--as {}: use NAMESPACE/SERVICE-ACCOUNT", args.run_as))
     })?;
     let mut labels = BTreeMap::from([("app".to_owned(), service_account.to_owned())]);
     for label in &args.label {
@@ -133,7 +134,7 @@ fn run_request(args: RunArgs) -> Result<RunRequest, Failure> {
 
 /// Runs the demo.
 pub(crate) fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
-    tacit_demo::run(args.demo).map_err(|e| Failure::Failed(format!("demo: {e}")))
+    tacit_demo::run(&args.demo).map_err(|e| Failure::Failed(format!("demo: {e}")))
 }
 
 /// Runs the load generator.

@@ -252,7 +252,8 @@ impl Supervisor<'_> {
         // A signal from the terminal reaches only this process, which stops the roles in order.
         spawn.group = Group::Own;
         let started = spawn.start().map_err(failed)?;
-        let process = AsyncFd::new(started)
+        let process = started
+            .watched()
             .map_err(|e| Failure::Failed(format!("cannot watch `tacit {name}`: {e}")))?;
         Ok(Role { name, process, started: Instant::now(), pause: RESTART_MIN })
     }

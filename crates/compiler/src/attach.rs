@@ -33,8 +33,14 @@ pub const PRECEDENCE: &[Criterion] = &[
         first: "a Service by name, then by labels, then all of a namespace, of a workspace, of \
                 the mesh",
     },
-    Criterion { compared: "`from`", first: "with `from` before without" },
-    Criterion { compared: "`priority`", first: "the higher; 0 if it is not written" },
+    Criterion {
+        compared: "`from`",
+        first: "with `from` before without",
+    },
+    Criterion {
+        compared: "`priority`",
+        first: "the higher; 0 if it is not written",
+    },
     Criterion {
         compared: "namespace and name",
         first: "the earlier in the alphabet (files have no age)",
@@ -128,8 +134,15 @@ pub(crate) fn services_hit(
     };
     for target in hits {
         match target {
-            Hit::All { namespaces, closeness } => {
-                for name in services.iter().filter(|s| namespaces.contains(&s.namespace)) {
+            Hit::All {
+                namespaces,
+                closeness,
+                ..
+            } => {
+                for name in services
+                    .iter()
+                    .filter(|s| namespaces.contains(&s.namespace))
+                {
                     hit(name, *closeness);
                 }
             }
@@ -190,7 +203,10 @@ pub(crate) struct Loss {
 
 /// A field of an object as the origin of a value.
 pub(crate) fn origin(object: &ObjectRef, path: impl Into<std::sync::Arc<str>>) -> Provenance {
-    Provenance::Field { object: object.clone(), path: path.into() }
+    Provenance::Field {
+        object: object.clone(),
+        path: path.into(),
+    }
 }
 
 /// The table as Markdown, for the documentation.
@@ -219,7 +235,13 @@ mod tests {
             namespace: Some("shop".try_into().unwrap()),
             name: name.try_into().unwrap(),
         };
-        Claim { object, scope, enforcement: None, priority: None, has_from: false }
+        Claim {
+            object,
+            scope,
+            enforcement: None,
+            priority: None,
+            has_from: false,
+        }
     }
 
     /// The table of precedence, line by line: each entry comes before all that follow it.
@@ -230,9 +252,18 @@ mod tests {
             enforcement: Some(Enforcement::Override),
             ..claim(name, scope)
         };
-        let from = Claim { has_from: true, ..plain("z") };
-        let high = Claim { priority: Some(5), ..plain("z") };
-        let low = Claim { priority: Some(-5), ..plain("a") };
+        let from = Claim {
+            has_from: true,
+            ..plain("z")
+        };
+        let high = Claim {
+            priority: Some(5),
+            ..plain("z")
+        };
+        let low = Claim {
+            priority: Some(-5),
+            ..plain("a")
+        };
         let object = plain("a").object;
         let workspace = Scope::Workspace("w".try_into().unwrap());
         let order = [
@@ -253,7 +284,10 @@ mod tests {
             defaults_rank(object, Standing::MeshDefaults),
         ];
         for (index, pair) in order.windows(2).enumerate() {
-            assert!(pair[0] < pair[1], "line {index} does not come before the next");
+            assert!(
+                pair[0] < pair[1],
+                "line {index} does not come before the next"
+            );
         }
     }
 
@@ -264,7 +298,10 @@ mod tests {
             std::fs::write(path, page()).expect("docs/precedence.md can be written");
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == page(), "docs/precedence.md is old; BLESS=1 cargo test rewrites it");
+        assert!(
+            written == page(),
+            "docs/precedence.md is old; BLESS=1 cargo test rewrites it"
+        );
     }
 
     #[test]

@@ -194,6 +194,10 @@ codes! {
     OVERRIDDEN = "TCT1701", Info, "Overridden",
         "Every field of the policy is decided by policies that come first, for all its targets.",
         "Remove the policy, or give it what it needs to come first; see the table of precedence.";
+    OTHER_OWNER = "TCT1901", Error, "Object of another owner",
+        "Each object is written either in the directory or over the API, and this one is written \
+         in both.",
+        "Change it where it is written, or delete it there first.";
 }
 
 /// The code with this number.
@@ -209,7 +213,14 @@ pub fn page() -> String {
         "# Findings\n\nWhat `tacit check`, `apply` and `status` say about what is written. This \
          page is generated from `crates/compiler/src/findings.rs`.\n",
     );
-    for Code { code, severity, title, cause, fix } in CODES {
+    for Code {
+        code,
+        severity,
+        title,
+        cause,
+        fix,
+    } in CODES
+    {
         let severity = match severity {
             Severity::Error => "Error: the object or a part of it is not in force.",
             Severity::Warning => "Warning: in force, but probably not as meant.",
@@ -233,12 +244,16 @@ pub(crate) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(crate) fn new(object: &'a Located<Object>) -> Self {
-        Self { object, findings: Vec::new() }
+        Self {
+            object,
+            findings: Vec::new(),
+        }
     }
 
     /// Adds a finding about a field; its fix is the one of the code unless `fix` says better.
     pub(crate) fn add(&mut self, code: Code, field: &str, message: String, fix: Option<String>) {
-        self.findings.push(at(self.object, code, field, message, fix));
+        self.findings
+            .push(at(self.object, code, field, message, fix));
     }
 
     /// Adds a finding with the fix of its code.
@@ -336,6 +351,9 @@ mod tests {
             std::fs::write(path, page()).expect("docs/findings.md can be written");
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(written == page(), "docs/findings.md is old; BLESS=1 cargo test rewrites it");
+        assert!(
+            written == page(),
+            "docs/findings.md is old; BLESS=1 cargo test rewrites it"
+        );
     }
 }

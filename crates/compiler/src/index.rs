@@ -57,15 +57,27 @@ impl<'a> Index<'a> {
                 if let Ok(name) = name.try_into() {
                     let selector = service.spec.selector.as_ref().map(self::labels);
                     let selector = selector.unwrap_or_default();
-                    let entry = ServiceEntry { object, service, labels, selector };
-                    self.services.insert(ServiceName::new(namespace.clone(), name), entry);
+                    let entry = ServiceEntry {
+                        object,
+                        service,
+                        labels,
+                        selector,
+                    };
+                    self.services
+                        .insert(ServiceName::new(namespace.clone(), name), entry);
                 }
             }
             Object::Workload(workload) => {
                 let account = workload.spec.service_account.as_str().try_into();
                 if let (Ok(name), Ok(service_account)) = (name.try_into(), account) {
-                    let entry = WorkloadEntry { object, workload, labels, service_account };
-                    self.workloads.insert(WorkloadName::new(namespace.clone(), name), entry);
+                    let entry = WorkloadEntry {
+                        object,
+                        workload,
+                        labels,
+                        service_account,
+                    };
+                    self.workloads
+                        .insert(WorkloadName::new(namespace.clone(), name), entry);
                 }
             }
             Object::AccessPolicy(_)
@@ -88,18 +100,6 @@ impl<'a> Index<'a> {
             .iter()
             .filter(move |(service, _)| mine(service))
             .filter(move |(_, entry)| labels.contain(&entry.selector))
-    }
-
-    /// Workloads behind a service.
-    pub(crate) fn workloads_of<'s>(
-        &'s self,
-        service: &'s ServiceName,
-        entry: &'s ServiceEntry<'a>,
-    ) -> impl Iterator<Item = (&'s WorkloadName, &'s WorkloadEntry<'a>)> {
-        self.workloads
-            .iter()
-            .filter(move |(name, _)| name.namespace == service.namespace)
-            .filter(move |(_, workload)| workload.labels.contain(&entry.selector))
     }
 }
 
@@ -126,7 +126,10 @@ impl Mentioned {
     }
 
     fn add(&mut self, namespace: &Namespace, labels: &Labels) {
-        let pairs = labels.0.iter().map(|(k, v)| (k.as_ref().to_owned(), v.as_ref().to_owned()));
+        let pairs = labels
+            .0
+            .iter()
+            .map(|(k, v)| (k.as_ref().to_owned(), v.as_ref().to_owned()));
         self.0.entry(namespace.clone()).or_default().extend(pairs);
     }
 
@@ -147,7 +150,10 @@ impl Mentioned {
 
 /// The row of a class, without access policies.
 pub(crate) fn class_row(key: ClassKey, index: &Index<'_>) -> ClassRow {
-    let mine = index.services.iter().filter(|(name, _)| name.namespace == key.namespace);
+    let mine = index
+        .services
+        .iter()
+        .filter(|(name, _)| name.namespace == key.namespace);
     let selected = mine.filter(|(_, entry)| key.labels.contain(&entry.selector));
     ClassRow {
         services: selected.map(|(name, _)| name.clone()).collect(),
@@ -158,5 +164,9 @@ pub(crate) fn class_row(key: ClassKey, index: &Index<'_>) -> ClassRow {
 
 /// Labels as the model has them.
 pub(crate) fn labels(written: &BTreeMap<String, String>) -> Labels {
-    Labels::from_pairs(written.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+    Labels::from_pairs(
+        written
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str())),
+    )
 }

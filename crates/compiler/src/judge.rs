@@ -67,14 +67,24 @@ impl<'a> Judged<'a> {
 /// Judges every object, in the order of keys. The Mesh comes first, since the others are checked
 /// by its settings.
 pub(crate) fn judge(inputs: &Inputs) -> (Vec<Judged<'_>>, Option<Settings<'_>>) {
-    let (meshes, others): (Vec<_>, Vec<_>) =
-        inputs.objects.iter().partition(|(key, _)| key.kind == Kind::Mesh);
-    let mut judged: Vec<Judged<'_>> =
-        meshes.into_iter().map(|(key, entry)| one(key, entry, DEFAULT_CLUSTER)).collect();
+    let (meshes, others): (Vec<_>, Vec<_>) = inputs
+        .objects
+        .iter()
+        .partition(|(key, _)| key.kind == Kind::Mesh);
+    let mut judged: Vec<Judged<'_>> = meshes
+        .into_iter()
+        .map(|(key, entry)| one(key, entry, DEFAULT_CLUSTER))
+        .collect();
     let mesh = the_mesh(&mut judged);
     let settings = mesh::settings(mesh);
-    let cluster = settings.as_ref().map_or(DEFAULT_CLUSTER, |s| &s.row.cluster);
-    judged.extend(others.into_iter().map(|(key, entry)| one(key, entry, cluster)));
+    let cluster = settings
+        .as_ref()
+        .map_or(DEFAULT_CLUSTER, |s| &s.row.cluster);
+    judged.extend(
+        others
+            .into_iter()
+            .map(|(key, entry)| one(key, entry, cluster)),
+    );
     judged.sort_by_key(|judged| judged.key);
     (judged, settings)
 }
@@ -88,7 +98,9 @@ fn the_mesh<'a>(judged: &mut [Judged<'a>]) -> Option<&'a Located<Object>> {
             continue;
         }
         let message = "there is another Mesh, which counts".to_owned();
-        let found = mesh.in_force.map(|object| at(object, SECOND_MESH, "", message.clone(), None));
+        let found = mesh
+            .in_force
+            .map(|object| at(object, SECOND_MESH, "", message.clone(), None));
         mesh.findings.extend(found);
         mesh.problem = Some((Reason::Conflicted, message));
         mesh.in_force = None;
@@ -121,9 +133,18 @@ fn one<'a>(key: &'a ObjectKey, entry: &'a Entry, cluster: &str) -> Judged<'a> {
     let in_force = match (&problem, &entry.written) {
         (None, Written::Ok(object)) => Some(object.as_ref()),
         // A version that was good for an earlier release of this program may not be so now.
-        _ => entry.last_good.as_deref().filter(|last| problem_of(last, cluster).is_none()),
+        _ => entry
+            .last_good
+            .as_deref()
+            .filter(|last| problem_of(last, cluster).is_none()),
     };
-    Judged { key, entry, in_force, problem, findings }
+    Judged {
+        key,
+        entry,
+        in_force,
+        problem,
+        findings,
+    }
 }
 
 fn problem_of(object: &Located<Object>, cluster: &str) -> Option<(Reason, String)> {
@@ -132,28 +153,50 @@ fn problem_of(object: &Located<Object>, cluster: &str) -> Option<(Reason, String
 
 /// Why findings keep an object out of force, if they do.
 fn problem(findings: &[Finding]) -> Option<(Reason, String)> {
-    let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
+    let errors = || {
+        findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+    };
     let first = errors().next()?;
     let only_unsupported = errors().all(|error| &*error.code == NOT_SUPPORTED.code);
-    let reason = if only_unsupported { Reason::NotSupported } else { Reason::Invalid };
+    let reason = if only_unsupported {
+        Reason::NotSupported
+    } else {
+        Reason::Invalid
+    };
     Some((reason, first.message.clone()))
 }
 
 fn first_error(findings: &[Finding]) -> String {
-    let error = findings.iter().find(|finding| finding.severity == Severity::Error);
+    let error = findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error);
     error.map_or_else(String::new, |error| error.message.clone())
 }
 
 /// One finding for each of them, which names the place of another.
 fn duplicates(objects: &[Located<Object>]) -> Vec<Finding> {
-    let places: Vec<String> =
-        objects.iter().map(|object| object.find("metadata.name").0.to_string()).collect();
+    let places: Vec<String> = objects
+        .iter()
+        .map(|object| object.find("metadata.name").0.to_string())
+        .collect();
     let others = |index: usize| {
-        let others = places.iter().enumerate().filter(|(other, _)| *other != index);
-        others.map(|(_, place)| place.as_str()).collect::<Vec<_>>().join(", ")
+        let others = places
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index);
+        others
+            .map(|(_, place)| place.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let finding = |(index, object): (usize, &Located<Object>)| {
-        let message = format!("{} is also written at {}", object.value.key(), others(index));
+        let message = format!(
+            "{} is also written at {}",
+            object.value.key(),
+            others(index)
+        );
         at(object, DUPLICATE_OBJECT, "metadata.name", message, None)
     };
     objects.iter().enumerate().map(finding).collect()
@@ -188,11 +231,18 @@ fn validate(object: &Located<Object>, cluster: &str) -> Vec<Finding> {
     findings
 }
 
+const SERVICE_NAME: &str = "the name of a Service (lower-case letters, digits and '-')";
+
 fn names(report: &mut Report<'_>, object: &Located<Object>) {
     let metadata = object.value.metadata();
     let name: Option<InvalidName> = match object.value.kind() {
         // It is a label of a DNS name.
-        Kind::Service => Namespace::try_from(metadata.name.as_str()).err(),
+        Kind::Service => Namespace::try_from(metadata.name.as_str())
+            .err()
+            .map(|error| InvalidName {
+                expected: SERVICE_NAME,
+                ..error
+            }),
         Kind::AccessPolicy
         | Kind::FailoverPolicy
         | Kind::Mesh

@@ -3,24 +3,48 @@
 //! [`Compiler::apply`] is a pure function of the compiler's state and the change: no clock, no
 //! chance, no IO. It never fails: problems are findings and conditions in its output.
 
+mod access;
+mod addresses;
+mod armed;
+pub mod attach;
+pub mod check;
+mod compile;
 pub mod delta;
+mod endpoints;
+mod failover;
+pub mod findings;
 pub mod grants;
+mod index;
+mod judge;
+mod mesh;
+mod offline;
+mod policies;
+mod retry_timeout;
+mod services;
+mod state;
+mod status;
+mod supported;
+mod targets;
+mod values;
 pub mod workspace;
-
-use std::sync::Arc;
 
 use tacit_api::{Located, Object};
 use tacit_model::Tables;
 use tacit_model::access::Cidr;
 
+use crate::compile::{Compiled, Version, compile};
+use crate::state::Inputs;
+
 pub use delta::{
     Addresses, Checked, Files, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written,
 };
+pub use offline::check_files;
 
 /// What was written and observed so far, and the tables that it compiles to.
 #[derive(Clone, Debug, Default)]
 pub struct Compiler {
-    tables: Tables,
+    inputs: Inputs,
+    compiled: Compiled,
 }
 
 /// Address ranges of the mesh, from `Mesh` or by default.
@@ -34,36 +58,46 @@ pub struct Ranges {
 
 impl Compiler {
     /// Takes a change in and gives the change that follows from it.
-    pub fn apply(&mut self, _change: InputDelta) -> OutputDelta {
-        todo!()
+    ///
+    /// Everything is compiled anew and compared: the shape is incremental, the work is not yet.
+    pub fn apply(&mut self, change: InputDelta) -> OutputDelta {
+        self.inputs.take(change);
+        let compiled = compile(&self.inputs);
+        self.inputs.addresses.clone_from(&compiled.addresses);
+        let output = OutputDelta {
+            tables: self.compiled.tables.diff(&compiled.tables),
+            findings: compiled.findings.clone(),
+            statuses: compiled.statuses.clone(),
+            good: compiled.good.clone(),
+            addresses: compiled.addresses.clone(),
+            wake_at: compiled.wake_at,
+        };
+        self.compiled = compiled;
+        output
     }
 
     /// The compiled rows after the last change.
     #[must_use]
     pub fn tables(&self) -> &Tables {
-        &self.tables
+        &self.compiled.tables
     }
 
     /// The version of each object that is in force: what is written if that is valid, else the
     /// last good one. In the order of keys.
     pub fn in_force(&self) -> impl Iterator<Item = &Located<Object>> {
-        [].into_iter()
+        self.compiled.in_force.iter().filter_map(|(key, version)| {
+            let entry = self.inputs.objects.get(key)?;
+            match (version, &entry.written) {
+                (Version::LastGood, _) => entry.last_good.as_deref(),
+                (Version::Written, Written::Ok(object)) => Some(object),
+                (Version::Written, Written::Duplicate(_) | Written::Unparsable(_)) => None,
+            }
+        })
     }
 
-    /// The address ranges in force.
+    /// The address ranges in force; nothing before the first change.
     #[must_use]
-    pub fn ranges(&self) -> Ranges {
-        todo!()
+    pub fn ranges(&self) -> Option<Ranges> {
+        self.compiled.ranges
     }
-}
-
-/// Checks files by themselves, as `tacit check` does offline: nothing is observed and nothing
-/// was good before. `now` is in unix seconds.
-#[must_use]
-pub fn check_files(
-    files: impl IntoIterator<Item = (Arc<str>, tacit_api::Parsed)>,
-    now: i64,
-) -> Checked {
-    let _ = (files.into_iter().count(), now);
-    todo!()
 }

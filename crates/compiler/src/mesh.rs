@@ -58,18 +58,23 @@ pub(crate) fn settings(object: Option<&Located<Object>>) -> Option<Settings<'_>>
 fn row(object: Option<&Located<Object>>, spec: Option<&MeshSpec>) -> Option<MeshRow> {
     let sourced = |path: &str| {
         let object = object.and_then(|object| object_ref(&object.value.key()));
-        object.map_or(Provenance::Default, |object| Provenance::Field { object, path: path.into() })
+        object.map_or(Provenance::Default, |object| Provenance::Field {
+            object,
+            path: path.into(),
+        })
     };
     let text = |field: Option<&String>, default: &'static str| {
         field.map_or(default, String::as_str).to_owned()
     };
-    let access = spec.and_then(|spec| spec.default_access).map(|access| Sourced {
-        value: match access {
-            mesh::DefaultAccess::Authenticated => DefaultAccess::Authenticated,
-            mesh::DefaultAccess::Deny => DefaultAccess::Deny,
-        },
-        from: sourced("spec.defaultAccess"),
-    });
+    let access = spec
+        .and_then(|spec| spec.default_access)
+        .map(|access| Sourced {
+            value: match access {
+                mesh::DefaultAccess::Authenticated => DefaultAccess::Authenticated,
+                mesh::DefaultAccess::Deny => DefaultAccess::Deny,
+            },
+            from: sourced("spec.defaultAccess"),
+        });
     let egress = spec.and_then(|spec| spec.egress).map(|egress| Sourced {
         value: match egress {
             mesh::Egress::Allow => Egress::Allow,
@@ -78,14 +83,19 @@ fn row(object: Option<&Located<Object>>, spec: Option<&MeshSpec>) -> Option<Mesh
         from: sourced("spec.egress"),
     });
     let (lifetime, max_offline) = spec.map_or((DEFAULT_LIFETIME, DEFAULT_MAX_OFFLINE), times);
-    let trust_domain = text(spec.and_then(|s| s.trust_domain.as_ref()), DEFAULT_TRUST_DOMAIN);
-    let root = text(spec.and_then(|s| s.root_namespace.as_ref()), DEFAULT_ROOT_NAMESPACE);
+    let trust_domain = text(
+        spec.and_then(|s| s.trust_domain.as_ref()),
+        DEFAULT_TRUST_DOMAIN,
+    );
+    let root = text(
+        spec.and_then(|s| s.root_namespace.as_ref()),
+        DEFAULT_ROOT_NAMESPACE,
+    );
     let cluster = text(spec.and_then(|s| s.cluster.as_ref()), DEFAULT_CLUSTER);
     Some(MeshRow {
         trust_domain: trust_domain.try_into().ok()?,
         cluster: cluster.as_str().into(),
-        default_access: access
-            .unwrap_or_else(|| Sourced::default_of(DefaultAccess::Authenticated)),
+        default_access: access.unwrap_or_else(|| Sourced::default_of(DefaultAccess::Authenticated)),
         egress: egress.unwrap_or_else(|| Sourced::default_of(Egress::Allow)),
         certificate_lifetime: lifetime,
         max_offline,
@@ -95,17 +105,28 @@ fn row(object: Option<&Located<Object>>, spec: Option<&MeshSpec>) -> Option<Mesh
 
 /// Lifetime of certificates and `maxOffline`, which is half of it at most.
 fn times(spec: &MeshSpec) -> (Duration, Duration) {
-    let lifetime = spec.certificates.as_ref().and_then(|found| found.lifetime.as_ref());
+    let lifetime = spec
+        .certificates
+        .as_ref()
+        .and_then(|found| found.lifetime.as_ref());
     let lifetime = lifetime.map_or(DEFAULT_LIFETIME, |found| found.duration());
     let default = DEFAULT_MAX_OFFLINE.min(lifetime / 2);
-    (lifetime, spec.max_offline.as_ref().map_or(default, |found| found.duration()))
+    (
+        lifetime,
+        spec.max_offline
+            .as_ref()
+            .map_or(default, |found| found.duration()),
+    )
 }
 
 fn ranges(spec: Option<&MeshSpec>) -> Ranges {
     let services = spec.and_then(|s| s.service_addresses.as_ref()?.ipv4.as_deref());
     let workloads = spec.and_then(|s| s.workload_addresses.as_ref()?.ipv4.as_deref());
     let read = |text: Option<&str>, default: [u8; 4]| {
-        let default = Cidr { network: IpAddr::V4(Ipv4Addr::from(default)), prefix: 12 };
+        let default = Cidr {
+            network: IpAddr::V4(Ipv4Addr::from(default)),
+            prefix: 12,
+        };
         text.and_then(|text| cidr(text).ok()).unwrap_or(default)
     };
     Ranges {
@@ -115,9 +136,14 @@ fn ranges(spec: Option<&MeshSpec>) -> Ranges {
 }
 
 fn regions(spec: Option<&MeshSpec>) -> BTreeMap<&str, &str> {
-    let localities = spec.and_then(|spec| spec.localities.as_deref()).unwrap_or_default();
+    let localities = spec
+        .and_then(|spec| spec.localities.as_deref())
+        .unwrap_or_default();
     let pairs = localities.iter().flat_map(|region| {
-        region.zones.iter().map(|zone| (zone.as_str(), region.region.as_str()))
+        region
+            .zones
+            .iter()
+            .map(|zone| (zone.as_str(), region.region.as_str()))
     });
     pairs.collect()
 }
@@ -126,9 +152,24 @@ fn regions(spec: Option<&MeshSpec>) -> BTreeMap<&str, &str> {
 pub(crate) fn validate(object: &Located<Object>, spec: &MeshSpec) -> Vec<Finding> {
     let mut report = Report::new(object);
     let names = [
-        ("spec.trustDomain", spec.trust_domain.as_deref().map(|t| TrustDomain::try_from(t).err())),
-        ("spec.rootNamespace", spec.root_namespace.as_deref().map(|t| Namespace::try_from(t).err())),
-        ("spec.cluster", spec.cluster.as_deref().map(|t| Namespace::try_from(t).err())),
+        (
+            "spec.trustDomain",
+            spec.trust_domain
+                .as_deref()
+                .map(|t| TrustDomain::try_from(t).err()),
+        ),
+        (
+            "spec.rootNamespace",
+            spec.root_namespace
+                .as_deref()
+                .map(|t| Namespace::try_from(t).err()),
+        ),
+        (
+            "spec.cluster",
+            spec.cluster
+                .as_deref()
+                .map(|t| Namespace::try_from(t).err()),
+        ),
     ];
     for (field, error) in names {
         if let Some(error) = error.flatten() {
@@ -136,13 +177,24 @@ pub(crate) fn validate(object: &Located<Object>, spec: &MeshSpec) -> Vec<Finding
         }
     }
     if spec.cluster.as_deref() == Some("same") {
-        report.say(BAD_NAME, "spec.cluster", "`same` means the place of the client in policies");
+        report.say(
+            BAD_NAME,
+            "spec.cluster",
+            "`same` means the place of the client in policies",
+        );
     }
     let ranges = [
-        ("spec.serviceAddresses.ipv4", spec.service_addresses.as_ref().and_then(|r| r.ipv4.as_ref())),
+        (
+            "spec.serviceAddresses.ipv4",
+            spec.service_addresses
+                .as_ref()
+                .and_then(|r| r.ipv4.as_ref()),
+        ),
         (
             "spec.workloadAddresses.ipv4",
-            spec.workload_addresses.as_ref().and_then(|r| r.ipv4.as_ref()),
+            spec.workload_addresses
+                .as_ref()
+                .and_then(|r| r.ipv4.as_ref()),
         ),
     ];
     let mut read = Vec::new();
@@ -177,7 +229,10 @@ fn range(report: &mut Report<'_>, field: &str, text: &str) -> Option<Cidr> {
 }
 
 fn overlap(report: &mut Report<'_>, spec: &MeshSpec) {
-    let Ranges { services, workloads } = ranges(Some(spec));
+    let Ranges {
+        services,
+        workloads,
+    } = ranges(Some(spec));
     if services.contains(workloads.network) || workloads.contains(services.network) {
         let message = "addresses of services and workloads overlap";
         let field = if spec.workload_addresses.is_some() {
@@ -201,7 +256,10 @@ fn check_times(report: &mut Report<'_>, spec: &MeshSpec) {
             max_offline.as_secs(),
             lifetime.as_secs()
         );
-        let fix = format!("choose at most {}s, or a longer lifetime", lifetime.as_secs() / 2);
+        let fix = format!(
+            "choose at most {}s, or a longer lifetime",
+            lifetime.as_secs() / 2
+        );
         report.add(CONTRADICTION, "spec.maxOffline", message, Some(fix));
     }
     if max_offline.is_zero() {

@@ -27,11 +27,20 @@ pub(crate) fn validate(object: &Located<Object>, spec: &RetryTimeoutPolicySpec) 
     let mut report = Report::new(object);
     targets::validate(&mut report, spec.targeting());
     values::callers(&mut report, "spec.from", spec.from.as_deref());
-    check(&mut report, "spec", spec.timeout.as_ref(), spec.retry.as_ref());
+    check(
+        &mut report,
+        "spec",
+        spec.timeout.as_ref(),
+        spec.retry.as_ref(),
+    );
     if spec.hedge.is_none() && spec.circuit_breaker.is_none() {
         let fields = fields_of(&Parts::of(spec));
         if fields.is_empty() {
-            report.say(SAYS_NOTHING, "spec", "the policy sets no timeout and no retry");
+            report.say(
+                SAYS_NOTHING,
+                "spec",
+                "the policy sets no timeout and no retry",
+            );
         }
     }
     report.findings
@@ -53,7 +62,12 @@ fn check(report: &mut Report<'_>, at: &str, timeout: Option<&Timeout>, retry: Op
 }
 
 fn check_timeout(report: &mut Report<'_>, at: &str, timeout: &Timeout) {
-    let Timeout { request, per_try, idle, connect } = timeout;
+    let Timeout {
+        request,
+        per_try,
+        idle,
+        connect,
+    } = timeout;
     for (name, value) in [("request", request), ("perTry", per_try), ("idle", idle)] {
         let range = Duration::ZERO..=values::LONGEST;
         values::time(report, &format!("{at}.{name}"), value.as_ref(), range);
@@ -62,7 +76,10 @@ fn check_timeout(report: &mut Report<'_>, at: &str, timeout: &Timeout) {
     let range = Duration::from_millis(1)..=values::LONGEST;
     values::time(report, &format!("{at}.connect"), connect.as_ref(), range);
     let limit = |text: &DurationText| Some(text.duration()).filter(|value| !value.is_zero());
-    let (whole, part) = (request.as_ref().and_then(limit), per_try.as_ref().and_then(limit));
+    let (whole, part) = (
+        request.as_ref().and_then(limit),
+        per_try.as_ref().and_then(limit),
+    );
     if let (Some(whole), Some(part)) = (whole, part)
         && part > whole
     {
@@ -72,7 +89,12 @@ fn check_timeout(report: &mut Report<'_>, at: &str, timeout: &Timeout) {
 }
 
 fn check_retry(report: &mut Report<'_>, at: &str, retry: &Retry) {
-    values::number(report, &format!("{at}.attempts"), retry.attempts, 0..=MOST_ATTEMPTS);
+    values::number(
+        report,
+        &format!("{at}.attempts"),
+        retry.attempts,
+        0..=MOST_ATTEMPTS,
+    );
     for (index, code) in retry.codes.iter().flatten().enumerate() {
         let field = format!("{at}.codes[{index}]");
         values::number(report, &field, Some(u32::from(*code)), 400..=599);
@@ -91,15 +113,28 @@ fn check_retry(report: &mut Report<'_>, at: &str, retry: &Retry) {
         check_backoff(report, &format!("{at}.backoff"), backoff);
     }
     if let Some(budget) = &retry.budget {
-        let Budget { retry_percent, interval, min_per_second } = budget;
+        let Budget {
+            retry_percent,
+            interval,
+            min_per_second,
+        } = budget;
         let at = format!("{at}.budget");
-        values::number(report, &format!("{at}.retryPercent"), *retry_percent, 0..=100);
+        values::number(
+            report,
+            &format!("{at}.retryPercent"),
+            *retry_percent,
+            0..=100,
+        );
         let field = format!("{at}.minPerSecond");
         values::number(report, &field, *min_per_second, 0..=MOST_PER_SECOND);
         let range = Duration::from_secs(1)..=Duration::from_secs(3600);
         values::time(report, &format!("{at}.interval"), interval.as_ref(), range);
     }
-    if let Some(size) = retry.max_body.as_ref().filter(|size| size.bytes() > LARGEST_BODY) {
+    if let Some(size) = retry
+        .max_body
+        .as_ref()
+        .filter(|size| size.bytes() > LARGEST_BODY)
+    {
         let message = format!("{size} is more than 16Mi, the most that a node keeps");
         report.say(OUT_OF_RANGE, &format!("{at}.maxBody"), message);
     }
@@ -114,7 +149,11 @@ fn check_backoff(report: &mut Report<'_>, at: &str, backoff: &Backoff) {
     if let (Some(base), Some(max)) = (base, max)
         && base.duration() > max.duration()
     {
-        report.say(CONTRADICTION, &format!("{at}.base"), "base is longer than max");
+        report.say(
+            CONTRADICTION,
+            &format!("{at}.base"),
+            "base is longer than max",
+        );
     }
 }
 
@@ -129,7 +168,11 @@ pub(crate) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     pub(crate) fn of(spec: &'a RetryTimeoutPolicySpec) -> Self {
-        Self { at: "spec", timeout: spec.timeout.as_ref(), retry: spec.retry.as_ref() }
+        Self {
+            at: "spec",
+            timeout: spec.timeout.as_ref(),
+            retry: spec.retry.as_ref(),
+        }
     }
 
     pub(crate) fn of_defaults(defaults: &'a Defaults) -> Self {
@@ -145,10 +188,19 @@ impl<'a> Parts<'a> {
 pub(crate) fn fields(parts: &Parts<'_>, object: &ObjectRef) -> Fields {
     let mut fields = Fields::default();
     let at = parts.at;
-    if let Some(Timeout { request, per_try, idle, connect }) = parts.timeout {
+    if let Some(Timeout {
+        request,
+        per_try,
+        idle,
+        connect,
+    }) = parts.timeout
+    {
         let leaf = |value: &Option<DurationText>, name: &str| {
             let value = value.as_ref()?.duration();
-            Some(Sourced { value, from: origin(object, format!("{at}.timeout.{name}")) })
+            Some(Sourced {
+                value,
+                from: origin(object, format!("{at}.timeout.{name}")),
+            })
         };
         fields.request = leaf(request, "request");
         fields.per_try = leaf(per_try, "perTry");
@@ -158,9 +210,18 @@ pub(crate) fn fields(parts: &Parts<'_>, object: &ObjectRef) -> Fields {
     if let Some(retry) = parts.retry {
         let from = |name: &str| origin(object, format!("{at}.retry.{name}"));
         let defaults = Resilience::default();
-        fields.attempts = retry.attempts.map(|value| Sourced { value, from: from("attempts") });
-        fields.when = when(retry).map(|(value, name)| Sourced { value, from: from(name) });
-        fields.methods = methods(retry).map(|(value, name)| Sourced { value, from: from(name) });
+        fields.attempts = retry.attempts.map(|value| Sourced {
+            value,
+            from: from("attempts"),
+        });
+        fields.when = when(retry).map(|(value, name)| Sourced {
+            value,
+            from: from(name),
+        });
+        fields.methods = methods(retry).map(|(value, name)| Sourced {
+            value,
+            from: from(name),
+        });
         fields.backoff = retry.backoff.as_ref().map(|written| Sourced {
             value: backoff(written, defaults.backoff.value),
             from: from("backoff"),
@@ -170,7 +231,10 @@ pub(crate) fn fields(parts: &Parts<'_>, object: &ObjectRef) -> Fields {
             from: from("budget"),
         });
         let max_body = retry.max_body.as_ref().map(|size| size.bytes());
-        fields.max_body = max_body.map(|value| Sourced { value, from: from("maxBody") });
+        fields.max_body = max_body.map(|value| Sourced {
+            value,
+            from: from("maxBody"),
+        });
     }
     fields
 }
@@ -191,7 +255,13 @@ fn when(retry: &Retry) -> Option<(RetryWhen, &'static str)> {
         written::RetryOn::ServerError => RetryOn::ServerError,
     });
     let codes = retry.codes.iter().flatten().copied().collect();
-    Some((RetryWhen { on: on.collect(), codes }, name))
+    Some((
+        RetryWhen {
+            on: on.collect(),
+            codes,
+        },
+        name,
+    ))
 }
 
 fn methods(retry: &Retry) -> Option<(RetryMethods, &'static str)> {
@@ -202,7 +272,13 @@ fn methods(retry: &Retry) -> Option<(RetryMethods, &'static str)> {
     };
     let only = retry.methods.as_ref();
     let only = only.map(|list| list.iter().map(|method| method.as_str().into()).collect());
-    Some((RetryMethods { non_idempotent: retry.non_idempotent == Some(true), only }, name))
+    Some((
+        RetryMethods {
+            non_idempotent: retry.non_idempotent == Some(true),
+            only,
+        },
+        name,
+    ))
 }
 
 fn backoff(written: &Backoff, default: resilience::Backoff) -> resilience::Backoff {
@@ -211,8 +287,14 @@ fn backoff(written: &Backoff, default: resilience::Backoff) -> resilience::Backo
     match (base, max) {
         (Some(base), Some(max)) => resilience::Backoff { base, max },
         // One of the two alone moves the other where it has to.
-        (Some(base), None) => resilience::Backoff { base, max: default.max.max(base) },
-        (None, Some(max)) => resilience::Backoff { base: default.base.min(max), max },
+        (Some(base), None) => resilience::Backoff {
+            base,
+            max: default.max.max(base),
+        },
+        (None, Some(max)) => resilience::Backoff {
+            base: default.base.min(max),
+            max,
+        },
         (None, None) => default,
     }
 }
@@ -220,7 +302,10 @@ fn backoff(written: &Backoff, default: resilience::Backoff) -> resilience::Backo
 fn budget(written: &Budget, default: resilience::Budget) -> resilience::Budget {
     resilience::Budget {
         retry_percent: written.retry_percent.unwrap_or(default.retry_percent),
-        interval: written.interval.as_ref().map_or(default.interval, |text| text.duration()),
+        interval: written
+            .interval
+            .as_ref()
+            .map_or(default.interval, |text| text.duration()),
         min_per_second: written.min_per_second.unwrap_or(default.min_per_second),
     }
 }
@@ -242,7 +327,10 @@ pub(crate) fn fields_of(parts: &Parts<'_>) -> BTreeSet<&'static str> {
     if let Some(retry) = parts.retry {
         add(retry.attempts.is_some(), "retry.attempts");
         add(retry.on.is_some() || retry.codes.is_some(), "retry.on");
-        add(retry.non_idempotent.is_some() || retry.methods.is_some(), "retry.methods");
+        add(
+            retry.non_idempotent.is_some() || retry.methods.is_some(),
+            "retry.methods",
+        );
         add(retry.backoff.is_some(), "retry.backoff");
         add(retry.budget.is_some(), "retry.budget");
         add(retry.max_body.is_some(), "retry.maxBody");

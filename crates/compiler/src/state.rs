@@ -46,8 +46,21 @@ impl Inputs {
                 self.ready.remove(&name);
             }
         }
-        for Upsert { key, written, last_good, owner } in upserts {
-            self.objects.insert(key, Entry { written, last_good, owner });
+        for Upsert {
+            key,
+            written,
+            last_good,
+            owner,
+        } in upserts
+        {
+            self.objects.insert(
+                key,
+                Entry {
+                    written,
+                    last_good,
+                    owner,
+                },
+            );
         }
         if let Some(errors) = file_errors {
             self.file_errors = errors;
@@ -58,10 +71,10 @@ impl Inputs {
         for node in nodes {
             self.nodes.insert(node.name.clone(), node);
         }
-        let known: BTreeSet<WorkloadName> =
-            self.objects.keys().filter_map(workload_name).collect();
+        let known: BTreeSet<WorkloadName> = self.objects.keys().filter_map(workload_name).collect();
         // A report about what is gone already would stay for ever.
-        self.ready.extend(ready.into_iter().filter(|(name, _)| known.contains(name)));
+        self.ready
+            .extend(ready.into_iter().filter(|(name, _)| known.contains(name)));
         if let Some(addresses) = addresses {
             self.addresses = addresses;
         }
@@ -72,6 +85,9 @@ impl Inputs {
 
 /// The workload that a key means, if it is one with a valid name.
 fn workload_name(key: &ObjectKey) -> Option<WorkloadName> {
-    let namespace = key.namespace.as_deref().filter(|_| key.kind == Kind::Workload)?;
+    let namespace = key
+        .namespace
+        .as_deref()
+        .filter(|_| key.kind == Kind::Workload)?;
     WorkloadName::parse(namespace, &key.name).ok()
 }

@@ -46,7 +46,10 @@ impl Found {
     }
 
     fn value(&mut self, field: &str, what: String) {
-        self.0.push(Unsupported { field: field.to_owned(), what });
+        self.0.push(Unsupported {
+            field: field.to_owned(),
+            what,
+        });
     }
 
     fn targets(&mut self, targeting: Targeting<'_>) {
@@ -61,7 +64,10 @@ impl Found {
     }
 
     fn kind(&mut self, kind: &str, field: &str) {
-        if matches!(kind, "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute" | "Gateway") {
+        if matches!(
+            kind,
+            "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute" | "Gateway"
+        ) {
             self.value(field, format!("a target of kind {kind}"));
         }
     }
@@ -103,10 +109,17 @@ impl Found {
         self.order(spec.order.as_deref(), "spec.order", cluster);
         for (index, order) in orders.unwrap_or_default().iter().enumerate() {
             let at = format!("spec.orders[{index}]");
-            self.cluster(order.clients.cluster.as_deref(), &format!("{at}.clients"), cluster);
+            self.cluster(
+                order.clients.cluster.as_deref(),
+                &format!("{at}.clients"),
+                cluster,
+            );
             self.order(Some(&order.order), &format!("{at}.order"), cluster);
         }
-        let signals = spec.health.as_ref().and_then(|health| health.signals.as_deref());
+        let signals = spec
+            .health
+            .as_ref()
+            .and_then(|health| health.signals.as_deref());
         self.signals(signals, "spec.health.signals");
         self.field(spec.limit.is_some(), "spec.limit");
         self.field(spec.when_limited.is_some(), "spec.whenLimited");
@@ -131,13 +144,19 @@ impl Found {
     fn signals(&mut self, signals: Option<&[Signal]>, field: &str) {
         for (index, signal) in signals.unwrap_or_default().iter().enumerate() {
             if *signal == Signal::Latency {
-                self.value(&format!("{field}[{index}]"), "the signal `Latency`".to_owned());
+                self.value(
+                    &format!("{field}[{index}]"),
+                    "the signal `Latency`".to_owned(),
+                );
             }
         }
     }
 
     fn mesh(&mut self, spec: &MeshSpec, cluster: &str) {
-        let ipv6 = spec.service_addresses.as_ref().is_some_and(|ranges| ranges.ipv6.is_some());
+        let ipv6 = spec
+            .service_addresses
+            .as_ref()
+            .is_some_and(|ranges| ranges.ipv6.is_some());
         self.field(ipv6, "spec.serviceAddresses.ipv6");
         self.field(spec.jwt_providers.is_some(), "spec.jwtProviders");
         self.defaults(spec.defaults.as_ref(), cluster);
@@ -156,14 +175,24 @@ impl Found {
         };
         self.retry(defaults.retry.as_ref(), "spec.defaults.retry");
         self.field(defaults.hedge.is_some(), "spec.defaults.hedge");
-        self.field(defaults.circuit_breaker.is_some(), "spec.defaults.circuitBreaker");
+        self.field(
+            defaults.circuit_breaker.is_some(),
+            "spec.defaults.circuitBreaker",
+        );
         self.order(defaults.order.as_deref(), "spec.defaults.order", cluster);
         for (index, order) in defaults.orders.iter().flatten().enumerate() {
             let at = format!("spec.defaults.orders[{index}]");
-            self.cluster(order.clients.cluster.as_deref(), &format!("{at}.clients"), cluster);
+            self.cluster(
+                order.clients.cluster.as_deref(),
+                &format!("{at}.clients"),
+                cluster,
+            );
             self.order(Some(&order.order), &format!("{at}.order"), cluster);
         }
-        let signals = defaults.health.as_ref().and_then(|health| health.signals.as_deref());
+        let signals = defaults
+            .health
+            .as_ref()
+            .and_then(|health| health.signals.as_deref());
         self.signals(signals, "spec.defaults.health.signals");
         self.field(defaults.limit.is_some(), "spec.defaults.limit");
         self.field(defaults.when_limited.is_some(), "spec.defaults.whenLimited");
@@ -171,21 +200,39 @@ impl Found {
 
     fn service(&mut self, spec: &ServiceSpec) {
         let only = |value: &Option<String>, known: &[&str]| {
-            value.as_deref().filter(|value| !known.contains(value)).map(str::to_owned)
+            value
+                .as_deref()
+                .filter(|value| !known.contains(value))
+                .map(str::to_owned)
         };
         let values = [
             ("spec.type", only(&spec.service_type, &["ClusterIP"])),
-            ("spec.clusterIP", spec.cluster_ip.clone().filter(|ip| ip == "None")),
-            ("spec.externalTrafficPolicy", only(&spec.external_traffic_policy, &["Cluster"])),
-            ("spec.internalTrafficPolicy", only(&spec.internal_traffic_policy, &["Cluster"])),
+            (
+                "spec.clusterIP",
+                spec.cluster_ip.clone().filter(|ip| ip == "None"),
+            ),
+            (
+                "spec.externalTrafficPolicy",
+                only(&spec.external_traffic_policy, &["Cluster"]),
+            ),
+            (
+                "spec.internalTrafficPolicy",
+                only(&spec.internal_traffic_policy, &["Cluster"]),
+            ),
             (
                 "spec.ipFamilyPolicy",
                 only(&spec.ip_family_policy, &["SingleStack", "PreferDualStack"]),
             ),
-            ("spec.sessionAffinity", only(&spec.session_affinity, &["None"])),
+            (
+                "spec.sessionAffinity",
+                only(&spec.session_affinity, &["None"]),
+            ),
             (
                 "spec.trafficDistribution",
-                only(&spec.traffic_distribution, &["PreferClose", "PreferSameZone"]),
+                only(
+                    &spec.traffic_distribution,
+                    &["PreferClose", "PreferSameZone"],
+                ),
             ),
         ];
         for (field, value) in values {

@@ -6,7 +6,7 @@ use tacit_api::policy::{TargetRef, TargetSelector, Targeting};
 use tacit_api::{Kind, Located, Object, Policy};
 use tacit_model::finding::Finding;
 use tacit_model::labels::Labels;
-use tacit_model::{Namespace, ServiceName, WorkspaceName};
+use tacit_model::{Namespace, ObjectRef, ServiceName, WorkspaceName};
 
 use crate::findings::{
     BAD_NAME, EMPTY_TARGET, NO_TARGET, NOT_FOR_KIND, Report, SELECTS_NOTHING, TARGET_KIND,
@@ -44,8 +44,10 @@ pub(crate) enum Closeness {
 /// Things that a target hits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hit {
-    /// Everything in these namespaces. `name` is what people call them: `Mesh/default`.
+    /// Everything in these namespaces.
     All {
+        /// What people call it: `Namespace/shop`, `Mesh/default`.
+        object: ObjectRef,
         /// The namespaces.
         namespaces: BTreeSet<Namespace>,
         /// How close that is.
@@ -82,29 +84,48 @@ pub(crate) struct Targets {
 
 /// Checks the target fields of a policy by themselves.
 pub(crate) fn validate(report: &mut Report<'_>, targeting: Targeting<'_>) {
-    let Targeting { refs, selectors, all } = targeting;
+    let Targeting {
+        refs,
+        selectors,
+        all,
+    } = targeting;
     let given = [
         ("spec.targetRefs", refs.is_some()),
         ("spec.targetSelectors", selectors.is_some()),
         ("spec.targetAll", all.is_some()),
     ];
-    let mut given = given.into_iter().filter(|(_, present)| *present).map(|(field, _)| field);
+    let mut given = given
+        .into_iter()
+        .filter(|(_, present)| *present)
+        .map(|(field, _)| field);
     match (given.next(), given.next()) {
         (None, _) => report.say(NO_TARGET, "spec", "the policy has no target"),
         (Some(first), Some(second)) => {
-            report.say(TWO_TARGETS, second, format!("{second} stands beside {first}"));
+            report.say(
+                TWO_TARGETS,
+                second,
+                format!("{second} stands beside {first}"),
+            );
         }
         (Some(_), None) => {}
     }
     let empty = [
         ("spec.targetRefs", refs.is_some_and(<[_]>::is_empty)),
-        ("spec.targetSelectors", selectors.is_some_and(<[_]>::is_empty)),
+        (
+            "spec.targetSelectors",
+            selectors.is_some_and(<[_]>::is_empty),
+        ),
     ];
     for (field, _) in empty.into_iter().filter(|(_, empty)| *empty) {
         report.say(EMPTY_TARGET, field, "the list is empty");
     }
     for (index, target) in refs.unwrap_or_default().iter().enumerate() {
-        group(report, &format!("spec.targetRefs[{index}]"), &target.group, &target.kind);
+        group(
+            report,
+            &format!("spec.targetRefs[{index}]"),
+            &target.group,
+            &target.kind,
+        );
     }
     for (index, target) in selectors.unwrap_or_default().iter().enumerate() {
         selector(report, &format!("spec.targetSelectors[{index}]"), target);
@@ -118,7 +139,11 @@ fn selector(report: &mut Report<'_>, at: &str, target: &TargetSelector) {
         report.say(EMPTY_TARGET, &format!("{at}.matchLabels"), message);
     }
     if target.namespaces.as_ref().is_some_and(Vec::is_empty) {
-        report.say(EMPTY_TARGET, &format!("{at}.namespaces"), "the list is empty");
+        report.say(
+            EMPTY_TARGET,
+            &format!("{at}.namespaces"),
+            "the list is empty",
+        );
     }
     if target.namespaces.is_some() && target.all_namespaces == Some(true) {
         let message = "namespaces stands beside allNamespaces";
@@ -126,7 +151,11 @@ fn selector(report: &mut Report<'_>, at: &str, target: &TargetSelector) {
     }
     for (index, name) in target.namespaces.iter().flatten().enumerate() {
         if let Err(error) = Namespace::try_from(name.as_str()) {
-            report.say(BAD_NAME, &format!("{at}.namespaces[{index}]"), error.to_string());
+            report.say(
+                BAD_NAME,
+                &format!("{at}.namespaces[{index}]"),
+                error.to_string(),
+            );
         }
     }
 }
@@ -195,7 +224,11 @@ impl Resolver<'_, '_> {
             report: Report::new(object),
             targets: Targets::default(),
         };
-        let Targeting { refs, selectors, all } = targeting;
+        let Targeting {
+            refs,
+            selectors,
+            all,
+        } = targeting;
         for (index, target) in refs.unwrap_or_default().iter().enumerate() {
             resolving.by_ref(&format!("spec.targetRefs[{index}]"), target);
         }
@@ -203,27 +236,36 @@ impl Resolver<'_, '_> {
             resolving.by_labels(&format!("spec.targetSelectors[{index}]"), target);
         }
         if all.is_some() {
-            resolving.targets.hits.push(self.everything(own));
+            resolving.targets.hits.extend(self.everything(own));
         }
         resolving.targets.findings = resolving.report.findings;
         resolving.targets
     }
 
     /// Everything in the scope of a policy that lives in `own`.
-    pub(crate) fn everything(&self, own: &Namespace) -> Hit {
-        let closeness = match scope(self.tenants, own) {
-            Scope::Mesh => Closeness::Mesh,
-            Scope::Workspace(_) => Closeness::Workspace,
-            Scope::Namespace => Closeness::Namespace,
+    pub(crate) fn everything(&self, own: &Namespace) -> Option<Hit> {
+        let (closeness, kind, name) = match scope(self.tenants, own) {
+            Scope::Mesh => (Closeness::Mesh, Kind::Mesh.as_str(), "default".to_owned()),
+            Scope::Workspace(name) => (
+                Closeness::Workspace,
+                Kind::Workspace.as_str(),
+                name.to_string(),
+            ),
+            Scope::Namespace => (Closeness::Namespace, "Namespace", own.to_string()),
         };
-        Hit::All { namespaces: self.reach(own), closeness }
+        all(kind, &name, self.reach(own), closeness)
     }
 
     /// The known namespaces that a policy in `own` may have targets in.
     pub(crate) fn reach(&self, own: &Namespace) -> BTreeSet<Namespace> {
         let reach = |to: &&Namespace| self.tenants.may_reach(own.as_str(), to.as_str());
-        let mut reached: BTreeSet<Namespace> =
-            self.index.namespaces.iter().filter(reach).cloned().collect();
+        let mut reached: BTreeSet<Namespace> = self
+            .index
+            .namespaces
+            .iter()
+            .filter(reach)
+            .cloned()
+            .collect();
         reached.insert(own.clone());
         reached
     }
@@ -268,7 +310,8 @@ impl Resolving<'_, '_, '_> {
             other => {
                 let message = format!("a {} cannot name a {other}", self.kind);
                 let fix = "select workloads by their labels with targetSelectors".to_owned();
-                self.report.add(TARGET_KIND, &format!("{at}.kind"), message, Some(fix));
+                self.report
+                    .add(TARGET_KIND, &format!("{at}.kind"), message, Some(fix));
                 self.targets.not_found = true;
             }
         }
@@ -276,7 +319,7 @@ impl Resolving<'_, '_, '_> {
 
     fn all(&mut self) {
         let everything = self.world.everything(self.own);
-        self.targets.hits.push(everything);
+        self.targets.hits.extend(everything);
     }
 
     fn service(&mut self, field: &str, name: &str) {
@@ -294,15 +337,25 @@ impl Resolving<'_, '_, '_> {
     }
 
     fn namespace(&mut self, field: &str, name: Namespace) {
-        if !self.world.tenants.may_reach(self.own.as_str(), name.as_str()) {
+        if !self
+            .world
+            .tenants
+            .may_reach(self.own.as_str(), name.as_str())
+        {
             let message = format!("a policy in {} may not target namespace {name}", self.own);
             return self.not_permitted(field, message);
         }
         if !self.world.index.namespaces.contains(&name) {
             return self.not_found(field, format!("namespace {name} has no object"));
         }
-        let (namespaces, closeness) = (BTreeSet::from([name]), Closeness::Namespace);
-        self.targets.hits.push(Hit::All { namespaces, closeness });
+        let text = name.to_string();
+        let hit = all(
+            "Namespace",
+            &text,
+            BTreeSet::from([name]),
+            Closeness::Namespace,
+        );
+        self.targets.hits.extend(hit);
     }
 
     fn workspace(&mut self, field: &str, name: &str) {
@@ -326,9 +379,17 @@ impl Resolving<'_, '_, '_> {
             Owner::Member(of) => of.name == tenant.name,
             Owner::Contested(_) | Owner::Unclaimed => false,
         };
-        let namespaces = self.world.index.namespaces.iter().filter(member).cloned().collect();
-        let closeness = Closeness::Workspace;
-        self.targets.hits.push(Hit::All { namespaces, closeness });
+        let namespaces = self
+            .world
+            .index
+            .namespaces
+            .iter()
+            .filter(member)
+            .cloned()
+            .collect();
+        let kind = Kind::Workspace.as_str();
+        let hit = all(kind, tenant.name.as_str(), namespaces, Closeness::Workspace);
+        self.targets.hits.extend(hit);
     }
 
     fn by_labels(&mut self, at: &str, target: &TargetSelector) {
@@ -344,15 +405,24 @@ impl Resolving<'_, '_, '_> {
                     namespaces.contains(&name.namespace) && entry.labels.contain(&wanted)
                 });
                 self.none(at, found);
-                self.targets.hits.push(Hit::Workloads { namespaces, labels: wanted });
+                self.targets.hits.push(Hit::Workloads {
+                    namespaces,
+                    labels: wanted,
+                });
             }
             (kind, policy) => {
                 let message = format!("a {policy} cannot select a {kind}");
-                let fix = match policy {
-                    Kind::AccessPolicy => "select kind: Service or kind: Workload",
-                    _ => "select kind: Service",
+                let fix = if policy == Kind::AccessPolicy {
+                    "select kind: Service or kind: Workload"
+                } else {
+                    "select kind: Service"
                 };
-                self.report.add(TARGET_KIND, &format!("{at}.kind"), message, Some(fix.to_owned()));
+                self.report.add(
+                    TARGET_KIND,
+                    &format!("{at}.kind"),
+                    message,
+                    Some(fix.to_owned()),
+                );
                 self.targets.not_found = true;
             }
         }
@@ -367,13 +437,18 @@ impl Resolving<'_, '_, '_> {
             .collect();
         self.none(at, !found.is_empty());
         let closeness = Closeness::Selector;
-        self.targets.hits.extend(found.into_iter().map(|name| Hit::Service { name, closeness }));
+        self.targets.hits.extend(
+            found
+                .into_iter()
+                .map(|name| Hit::Service { name, closeness }),
+        );
     }
 
     fn none(&mut self, at: &str, found: bool) {
         if !found {
             let message = "nothing has these labels now";
-            self.report.say(SELECTS_NOTHING, &format!("{at}.matchLabels"), message);
+            self.report
+                .say(SELECTS_NOTHING, &format!("{at}.matchLabels"), message);
         }
     }
 
@@ -403,6 +478,24 @@ impl Resolving<'_, '_, '_> {
         }
         found
     }
+}
+
+fn all(
+    kind: &str,
+    name: &str,
+    namespaces: BTreeSet<Namespace>,
+    closeness: Closeness,
+) -> Option<Hit> {
+    let object = ObjectRef {
+        kind: kind.into(),
+        namespace: None,
+        name: name.try_into().ok()?,
+    };
+    Some(Hit::All {
+        object,
+        namespaces,
+        closeness,
+    })
 }
 
 /// The target fields of a policy; nothing for other kinds.

@@ -100,14 +100,20 @@ pub(crate) fn cidr(text: &str) -> Result<Cidr, String> {
     let network: IpAddr = address.parse().map_err(|_| no_range())?;
     let bits: u8 = if network.is_ipv4() { 32 } else { 128 };
     let prefix = match prefix {
-        Some(prefix) => prefix.parse().ok().filter(|p| *p <= bits).ok_or_else(no_range)?,
+        Some(prefix) => prefix
+            .parse()
+            .ok()
+            .filter(|p| *p <= bits)
+            .ok_or_else(no_range)?,
         None => bits,
     };
     let lowest = lowest(network, prefix);
     if lowest == network {
         Ok(Cidr { network, prefix })
     } else {
-        Err(format!("{text:?} has host bits; the range is {lowest}/{prefix}"))
+        Err(format!(
+            "{text:?} has host bits; the range is {lowest}/{prefix}"
+        ))
     }
 }
 
@@ -116,11 +122,15 @@ fn lowest(address: IpAddr, prefix: u8) -> IpAddr {
     let prefix = u32::from(prefix);
     match address {
         IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix)).unwrap_or(0);
+            let mask = u32::MAX
+                .checked_shl(32_u32.saturating_sub(prefix))
+                .unwrap_or(0);
             IpAddr::V4((u32::from(v4) & mask).into())
         }
         IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128_u32.saturating_sub(prefix)).unwrap_or(0);
+            let mask = u128::MAX
+                .checked_shl(128_u32.saturating_sub(prefix))
+                .unwrap_or(0);
             IpAddr::V6((u128::from(v6) & mask).into())
         }
     }
@@ -150,7 +160,11 @@ fn entry(report: &mut Report<'_>, at: &str, callers: &Callers) {
     }
     names::<Namespace>(report, &format!("{at}.namespaces"), namespaces.as_deref());
     names::<WorkspaceName>(report, &format!("{at}.workspaces"), workspaces.as_deref());
-    accounts(report, &format!("{at}.serviceAccounts"), service_accounts.as_deref());
+    accounts(
+        report,
+        &format!("{at}.serviceAccounts"),
+        service_accounts.as_deref(),
+    );
     if let Some(Err(error)) = trust_domain.as_deref().map(TrustDomain::try_from) {
         report.say(BAD_NAME, &format!("{at}.trustDomain"), error.to_string());
     }
@@ -173,7 +187,11 @@ fn entry(report: &mut Report<'_>, at: &str, callers: &Callers) {
     }
     if *unauthenticated == Some(false) {
         let message = "`unauthenticated: false` is what its absence means";
-        report.say(crate::findings::NO_EFFECT, &format!("{at}.unauthenticated"), message);
+        report.say(
+            crate::findings::NO_EFFECT,
+            &format!("{at}.unauthenticated"),
+            message,
+        );
     }
 }
 
@@ -198,7 +216,9 @@ fn accounts(report: &mut Report<'_>, field: &str, list: Option<&[String]>) {
             None => (None, text.as_str()),
         };
         let namespace = namespace.map(Namespace::try_from).transpose();
-        let error = namespace.err().or_else(|| ServiceAccount::try_from(name).err());
+        let error = namespace
+            .err()
+            .or_else(|| ServiceAccount::try_from(name).err());
         if let Some(error) = error {
             report.say(BAD_NAME, &format!("{field}[{index}]"), error.to_string());
         }
@@ -210,24 +230,41 @@ fn accounts(report: &mut Report<'_>, field: &str, list: Option<&[String]>) {
 pub(crate) fn from(callers: &Callers, own: &Namespace) -> From {
     let set = |list: &Option<Vec<String>>| -> Option<BTreeSet<Namespace>> {
         let names = list.as_ref()?.iter();
-        Some(names.filter_map(|name| name.as_str().try_into().ok()).collect())
+        Some(
+            names
+                .filter_map(|name| name.as_str().try_into().ok())
+                .collect(),
+        )
     };
     let cidrs = |list: &Option<Vec<String>>| -> Option<BTreeSet<Cidr>> {
-        Some(list.as_ref()?.iter().filter_map(|text| cidr(text).ok()).collect())
+        Some(
+            list.as_ref()?
+                .iter()
+                .filter_map(|text| cidr(text).ok())
+                .collect(),
+        )
     };
     let namespaces = set(&callers.namespaces);
-    let homes = namespaces.clone().unwrap_or_else(|| BTreeSet::from([own.clone()]));
-    let accounts = callers.service_accounts.as_ref().map(|list| {
-        list.iter().flat_map(|text| account(text, &homes)).collect()
-    });
+    let homes = namespaces
+        .clone()
+        .unwrap_or_else(|| BTreeSet::from([own.clone()]));
+    let accounts = callers
+        .service_accounts
+        .as_ref()
+        .map(|list| list.iter().flat_map(|text| account(text, &homes)).collect());
     let workspaces = callers.workspaces.as_ref().map(|list| {
-        list.iter().filter_map(|name| name.as_str().try_into().ok()).collect()
+        list.iter()
+            .filter_map(|name| name.as_str().try_into().ok())
+            .collect()
     });
     From {
         namespaces,
         service_accounts: accounts,
         workspaces,
-        trust_domain: callers.trust_domain.as_deref().and_then(|td| td.try_into().ok()),
+        trust_domain: callers
+            .trust_domain
+            .as_deref()
+            .and_then(|td| td.try_into().ok()),
         cidrs: cidrs(&callers.cidrs),
         except: cidrs(&callers.except).unwrap_or_default(),
         unauthenticated: callers.unauthenticated == Some(true),
@@ -263,7 +300,9 @@ mod tests {
             ("10.0.0.0/-1", None),
             ("ten", None),
         ] {
-            let read = cidr(text).ok().map(|c| format!("{}/{}", c.network, c.prefix));
+            let read = cidr(text)
+                .ok()
+                .map(|c| format!("{}/{}", c.network, c.prefix));
             assert_eq!(read.as_deref(), expected, "{text}");
         }
     }

@@ -16,7 +16,7 @@ use crate::grants::problem;
 pub const DEFAULT_ROOT_NAMESPACE: &str = "tacit-system";
 
 /// The name of the cluster if `Mesh` does not say.
-pub const DEFAULT_CLUSTER: &str = "default";
+pub const DEFAULT_CLUSTER: &str = "local";
 
 /// One Workspace with a valid name.
 #[derive(Clone, Debug)]

@@ -115,7 +115,7 @@ impl Authority {
             put(ROOT_KEY, key.serialize_pem()),
             put(
                 ROOT_CERTIFICATE,
-                crate::pem::encode("CERTIFICATE", &[root.clone()]),
+                crate::pem::encode("CERTIFICATE", std::slice::from_ref(&root)),
             ),
         ];
         let issuer = Issuer::new(params, key);

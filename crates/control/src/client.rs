@@ -151,6 +151,13 @@ impl AdminClient {
         Ok(made.token)
     }
 
+    /// Takes a node out of the mesh for good.
+    pub async fn remove_node(&self, node: &str) -> Result<(), ClientError> {
+        let path = format!("/v1/nodes/{node}");
+        let _: serde_json::Value = self.ask(Method::DELETE, &path, None, PATIENCE).await?;
+        Ok(())
+    }
+
     /// A certificate for a person; the key stays with the caller.
     pub async fn certificate(
         &self,

@@ -78,6 +78,11 @@ impl Handle {
         answer.await.map_err(|_| gone())?
     }
 
+    /// True if nobody works on commands any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Tells of a change without waiting for it.
     pub(crate) async fn tell(&self, command: Command) {
         // After its end there is nobody to tell.

@@ -19,7 +19,8 @@ use crate::{admin, clock, publish, random, sources};
 /// How often our own certificate and the time of expiries are looked at, at least.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Runs the control plane; returns only when it cannot go on. Dropping it stops everything.
+/// Runs the control plane; returns only when it cannot go on. Connections that are open live as
+/// long as the runtime: end that to end everything.
 pub async fn run(settings: Settings) -> Result<(), ControlError> {
     let mut store: Box<dyn Store> = Box::new(Redb::open(&settings.store_file())?);
     let (authority, changes) = Authority::open(&store.read()?, clock::unix())?;
@@ -65,7 +66,7 @@ pub async fn run(settings: Settings) -> Result<(), ControlError> {
         })?;
 
     let mut parts: JoinSet<ControlError> = JoinSet::new();
-    parts.spawn(nodes_part(shared.clone(), nodes));
+    parts.spawn(publish::serve(shared.clone(), nodes));
     parts.spawn(admin::serve_remote(shared.clone(), people));
     parts.spawn(admin::serve_local(shared.clone(), local));
     parts.spawn(keep_time(shared));
@@ -82,16 +83,6 @@ pub async fn run(settings: Settings) -> Result<(), ControlError> {
     }
 }
 
-async fn nodes_part(shared: Arc<Shared>, listener: TcpListener) -> ControlError {
-    match publish::serve(shared, listener).await {
-        Err(error) => error,
-        Ok(()) => ControlError::Stopped {
-            part: "the node API",
-            why: "it ended".into(),
-        },
-    }
-}
-
 async fn listen(address: SocketAddr) -> Result<TcpListener, ControlError> {
     TcpListener::bind(address)
         .await
@@ -102,7 +93,8 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ControlError> {
 fn node_addresses(settings: &Settings, listener: &TcpListener) -> Vec<String> {
     let port = listener
         .local_addr()
-        .map_or(settings.nodes_listen.port(), |bound| bound.port());
+        .unwrap_or(settings.nodes_listen)
+        .port();
     let loopback = [std::net::Ipv4Addr::LOCALHOST.into()];
     let addresses = if settings.addresses.is_empty() {
         &loopback[..]
@@ -127,6 +119,12 @@ async fn keep_time(shared: Arc<Shared>) -> ControlError {
     let mut woken = None;
     loop {
         tokio::time::sleep(LOOK).await;
+        if shared.engine.has_ended() {
+            return ControlError::Stopped {
+                part: "the engine",
+                why: "see above".into(),
+            };
+        }
         let published = shared.published();
         let now = clock::unix();
         let current = published

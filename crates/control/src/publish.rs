@@ -33,35 +33,34 @@ const MESSAGE_MAX: usize = 64 << 20;
 const QUEUE: usize = 64;
 
 /// Serves nodes until the listener fails.
-pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Result<(), ControlError> {
+pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> ControlError {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let accepting = tokio::spawn(listen::accept(shared.clone(), listener, move |stream| {
+    let accepting = listen::accept(shared.clone(), listener, move |stream| {
         let sender = sender.clone();
         async move {
             // The server ended; so does the listener soon.
             let _ = sender.send(Ok::<_, io::Error>(NodeStream(stream))).await;
         }
-    }));
+    });
     let discovery = ads_server::AggregatedDiscoveryServiceServer::new(ads::Ads {
         shared: shared.clone(),
     })
     .max_decoding_message_size(MESSAGE_MAX);
     let api = NodeApiServer::new(node_api::Api { shared }).max_decoding_message_size(MESSAGE_MAX);
-    let served = Server::builder()
+    let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .add_service(discovery)
         .add_service(api)
-        .serve_with_incoming(ReceiverStream::new(receiver))
-        .await;
-    accepting.abort();
-    let why = served
-        .err()
-        .map_or_else(|| "it ended".to_owned(), |error| error.to_string());
-    Err(ControlError::Stopped {
+        .serve_with_incoming(ReceiverStream::new(receiver));
+    let why = tokio::select! {
+        () = accepting => "its listener ended".to_owned(),
+        served = serving => served.err().map_or_else(|| "it ended".to_owned(), |e| e.to_string()),
+    };
+    ControlError::Stopped {
         part: "the node API",
         why,
-    })
+    }
 }
 
 /// Who called, as its certificate proves.

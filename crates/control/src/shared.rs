@@ -87,10 +87,8 @@ impl Shared {
             return false;
         };
         let mut rows = snapshot.workloads.values().filter(|row| row.node == *node);
-        rows.any(|row| {
-            let empty = Default::default();
-            *report.get(&row.name).unwrap_or(&empty) != row.ready
-        })
+        let ports = |ready: &Ready, name| ready.get(name).cloned().unwrap_or_default();
+        rows.any(|row| ports(report, &row.name) != ports(&published.ready, &row.name))
     }
 
     /// One line for whoever looks after the control plane.

@@ -93,7 +93,7 @@ pub(crate) fn choose_traced(
     let client = &ask.source.locality;
     let mut views = steps(s, ask.service, ask.port, client);
     for view in &mut views {
-        fill_health(state, view, now);
+        fill_health(s, state, view, now);
     }
     let shares = shares(state, ask, &views, now);
     let from = order_provenance(ask.service, client);
@@ -136,12 +136,14 @@ pub(crate) fn choose_traced(
     })
 }
 
-fn fill_health(state: &State, view: &mut StepView<'_>, now: Now) {
+fn fill_health(s: &Snapshot, state: &State, view: &mut StepView<'_>, now: Now) {
     state.with_service(&view.service.name, |known: &mut ServiceState| {
         state.with_reach(|reach| {
+            let doubtful = reach.doubtful_nodes(s, now);
             for endpoint in &mut view.endpoints {
                 let health = known.endpoints.get(&endpoint.address);
                 endpoint.fitness = reach.fitness(endpoint.address, health, now);
+                endpoint.is_doubtful = doubtful.contains(&&endpoint.workload.node);
                 endpoint.outstanding = health.map_or(0, |health| health.outstanding());
             }
         });
@@ -171,9 +173,10 @@ fn shares(state: &State, ask: &Ask<'_>, views: &[StepView<'_>], now: Now) -> Vec
 /// Picks step and endpoint.
 ///
 /// A first try draws a step by the shares; the first further try stays in its step; from the
-/// second further try on the next steps come first. An endpoint that was tried comes again only
-/// when every other one is out. Then come, only if nothing in the whole order is usable, the
-/// ejected (if the policy says `Any`) and, without control plane, the declared.
+/// second further try on the next steps come first. A node that has just lost another address is
+/// left out of further tries while there is another one. An endpoint that was tried comes again
+/// only when every other one is out. Then come, only if nothing in the whole order is usable,
+/// the ejected (if the policy says `Any`) and, without control plane, the declared.
 fn pick<'v, 'a>(
     ask: &Ask<'_>,
     views: &'v [StepView<'a>],
@@ -183,9 +186,15 @@ fn pick<'v, 'a>(
     let (drawn, dice) = draw_step(views, shares, dice);
     let was_tried = |e: &Endpoint<'_>| ask.tried.iter().any(|t| t.endpoint == e.address);
     let fresh = |e: &Endpoint<'_>| e.is_usable() && !was_tried(e);
-    for step in preference(ask, views.len(), drawn) {
-        if let Some(endpoint) = draw_endpoint(&views[step], fresh, dice) {
-            return Some((step, endpoint));
+    let is_further = !ask.tried.is_empty();
+    let sure = |e: &Endpoint<'_>| fresh(e) && !(is_further && e.is_doubtful);
+    let preference = preference(ask, views.len(), drawn);
+    let attempts: [&dyn Fn(&Endpoint<'_>) -> bool; 2] = [&sure, &fresh];
+    for accepts in attempts {
+        for step in &preference {
+            if let Some(endpoint) = draw_endpoint(&views[*step], accepts, dice) {
+                return Some((*step, endpoint));
+            }
         }
     }
     let any = when_none_healthy(ask.service.failover.as_ref()) == WhenNoneHealthy::Any;
@@ -316,7 +325,7 @@ fn counts(view: &StepView<'_>) -> String {
 
 fn describe_step(index: usize, view: &StepView<'_>, share: u32, called: &ServiceRow) -> String {
     let percent = share / (FULL / 100);
-    let share = if share == FULL {
+    let share = if share == FULL || !view.endpoints.iter().any(Endpoint::is_usable) {
         String::new()
     } else {
         format!(", takes {percent} % of what comes")

@@ -1,8 +1,8 @@
 //! A refusal: what kind, why, and which field said so.
 
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use tacit_model::Provenance;
 
 /// What kind of refusal it is; decides the status that the caller sees.

@@ -34,6 +34,8 @@ pub(crate) struct Endpoint<'a> {
     /// The port accepts connections, as its node reports.
     pub(crate) is_ready: bool,
     pub(crate) fitness: Fitness,
+    /// Its node lost another address a moment ago.
+    pub(crate) is_doubtful: bool,
     pub(crate) outstanding: usize,
 }
 
@@ -159,6 +161,7 @@ fn push_step<'a>(
                 weight,
                 is_ready: workload.ready.contains(&target),
                 fitness: Fitness::Fit,
+                is_doubtful: false,
                 outstanding: 0,
             });
         }
@@ -271,58 +274,50 @@ impl Ramp {
         }
         let share = self.share_at(spill, failback, now);
         let eased = fit.target < self.target;
-        self.target = fit.target;
-        let next = if fit.target < share {
-            Motion::Falling
-        } else if fit.target == share {
-            Motion::Still
-        } else if eased {
-            Motion::Waiting
-        } else {
-            match self.motion {
-                Motion::Rising => Motion::Rising,
-                Motion::Waiting if reached(self.since.plus(failback.after), now) => Motion::Rising,
-                Motion::Falling | Motion::Still | Motion::Waiting => Motion::Waiting,
+        let changed = fit.target != self.target;
+        let is_calm = reached(self.since.plus(failback.after), now);
+        let next = match self.motion {
+            _ if fit.target < share => Motion::Falling,
+            _ if fit.target == share => Motion::Still,
+            _ if eased => Motion::Waiting,
+            Motion::Rising => Motion::Rising,
+            Motion::Waiting if is_calm => Motion::Rising,
+            Motion::Falling | Motion::Still | Motion::Waiting => Motion::Waiting,
+        };
+        self.since = match (self.motion, next) {
+            (Motion::Waiting, Motion::Waiting) if !eased => self.since,
+            // Calm was over then, even if nobody asked at that moment.
+            (Motion::Waiting, Motion::Rising) => self.since.plus(failback.after),
+            (before, after) if before == after && !changed => self.since,
+            _ => {
+                self.share = share;
+                now
             }
         };
-        let keeps_waiting = next == Motion::Waiting && self.motion == Motion::Waiting && !eased;
-        let keeps_moving = next == self.motion && self.share_at(spill, failback, now) == self.share;
-        let at_most = if next == Motion::Falling {
-            fit.at_most.max(fit.target)
-        } else {
-            FULL
-        };
-        if !keeps_waiting && !keeps_moving {
-            self.since = now;
-            self.share = share;
-        }
         self.motion = next;
-        if self.share > at_most {
-            self.share = at_most;
+        self.target = fit.target;
+        if next == Motion::Falling && share > fit.at_most {
+            self.share = fit.at_most;
             self.since = now;
         }
         self.share_at(spill, failback, now)
     }
 
+    /// Falling and rising are straight lines from `share` to `target`.
     fn share_at(&self, spill: &Spill, failback: &Failback, now: Now) -> u32 {
-        let moved = |ramp: std::time::Duration| {
-            let part = now.since(self.since).as_nanos() * u128::from(FULL);
-            let moved = part
-                .checked_div(ramp.as_nanos())
-                .unwrap_or_else(|| FULL.into());
-            u32::try_from(moved).unwrap_or(FULL)
+        let (from, to) = (i64::from(self.share), i64::from(self.target));
+        let ramp = match self.motion {
+            Motion::Still | Motion::Waiting => return self.share,
+            Motion::Falling => spill.ramp,
+            Motion::Rising => failback.ramp,
         };
-        match self.motion {
-            Motion::Still | Motion::Waiting => self.share,
-            Motion::Falling => {
-                let fallen = self.share.saturating_sub(moved(spill.ramp));
-                fallen.max(self.target.min(self.share))
-            }
-            Motion::Rising => {
-                let risen = self.share.saturating_add(moved(failback.ramp));
-                risen.min(self.target.max(self.share))
-            }
-        }
+        let part = now.since(self.since).as_nanos() * u128::from(FULL);
+        let part = part
+            .checked_div(ramp.as_nanos())
+            .unwrap_or_else(|| FULL.into());
+        let part = i64::try_from(part).unwrap_or(i64::MAX).min(i64::from(FULL));
+        let share = from + (to - from) * part / i64::from(FULL);
+        u32::try_from(share).unwrap_or(0)
     }
 }
 

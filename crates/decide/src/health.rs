@@ -24,6 +24,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Pause between probes of an address that answers while its node has one that does not.
 const SUSPECT_PAUSE: Duration = Duration::from_secs(1);
+/// How long a node is in doubt after it lost an address: time for a probe of all others.
+const DOUBT: Duration = Duration::from_secs(2);
 /// How long a probe may be under way before it is asked for again: longer than any connect limit.
 const PROBE_UNDER_WAY: Duration = Duration::from_secs(5);
 /// Probes that are asked for at once; the rest is due at the next call. Bounds a burst when a
@@ -80,6 +82,8 @@ impl ProbeAsk {
 pub(crate) struct Reach {
     /// False: another address of its node is unreachable, so this one is asked, but still used.
     pub(crate) is_lost: bool,
+    /// When it was lost last.
+    lost_at: Now,
     failed_probes: u32,
     next_probe: Now,
 }
@@ -167,11 +171,13 @@ impl Reachability {
     fn lose(&mut self, address: IpAddr, now: Now) {
         let reach = self.addresses.entry(address).or_insert(Reach {
             is_lost: true,
+            lost_at: now,
             failed_probes: 0,
             next_probe: now,
         });
         if !reach.is_lost {
             reach.is_lost = true;
+            reach.lost_at = now;
             reach.next_probe = now;
         }
     }
@@ -181,10 +187,21 @@ impl Reachability {
         if let Some(reach) = self.addresses.get_mut(&address) {
             *reach = Reach {
                 is_lost: false,
+                lost_at: reach.lost_at,
                 failed_probes: 0,
                 next_probe: now.plus(SUSPECT_PAUSE),
             };
         }
+    }
+
+    /// Nodes that lost an address a moment ago: probably all of the node is gone, and what is
+    /// tried again had better go elsewhere until probes have found out.
+    pub(crate) fn doubtful_nodes<'a>(&self, s: &'a Snapshot, now: Now) -> Vec<&'a NodeName> {
+        let recent = |reach: &Reach| reach.is_lost && now.since(reach.lost_at) < DOUBT;
+        let lost = self.addresses.iter().filter(|(_, reach)| recent(reach));
+        lost.filter_map(|(address, _)| s.workload_at(*address))
+            .map(|workload| &workload.node)
+            .collect()
     }
 
     pub(crate) fn fitness(
@@ -308,7 +325,10 @@ impl State {
                     reach.find(address, now);
                 } else if let Some(entry) = reach.addresses.get_mut(&address) {
                     let pause = FIRST_PAUSE * growth(entry.failed_probes);
-                    entry.is_lost = true;
+                    if !entry.is_lost {
+                        entry.is_lost = true;
+                        entry.lost_at = now;
+                    }
                     entry.failed_probes = entry.failed_probes.saturating_add(1);
                     entry.next_probe = now.plus(pause.min(LONGEST_PAUSE));
                 }
@@ -358,11 +378,16 @@ impl State {
                 .values()
                 .filter(|workload| nodes.contains(&workload.node) && !workload.ready.is_empty());
             for workload in on_them {
-                reach.addresses.entry(workload.address).or_insert(Reach {
+                let suspect = || Reach {
                     is_lost: false,
+                    lost_at: Now::default(),
                     failed_probes: 0,
                     next_probe: now,
-                });
+                };
+                reach
+                    .addresses
+                    .entry(workload.address)
+                    .or_insert_with(suspect);
             }
             let due = reach
                 .addresses

@@ -1,4 +1,4 @@
-//! Permits: tokens that only a decision can make and that dialling, relaying and forwarding ask for.
+//! Permits: only a decision makes them; dialling, relaying and forwarding ask for them.
 
 use std::net::SocketAddr;
 

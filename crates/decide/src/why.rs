@@ -68,7 +68,35 @@ pub struct Answer {
     /// The steps that lead there, each with its origin.
     pub trace: Trace,
     /// Timeouts and retries, if the call goes to a service.
-    pub resilience: Option<Resilience>,
+    pub limits: Option<Limits>,
+}
+
+/// Timeouts and retries with their origins; times in milliseconds, 0 for no limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// All tries together.
+    pub request_ms: Sourced<u64>,
+    /// One try.
+    pub per_try_ms: Sourced<u64>,
+    /// Connecting.
+    pub connect_ms: Sourced<u64>,
+    /// Tries after the first.
+    pub attempts: Sourced<u32>,
+}
+
+impl Limits {
+    fn of(r: &Resilience) -> Self {
+        let ms = |limit: &Sourced<std::time::Duration>| Sourced {
+            value: u64::try_from(limit.value.as_millis()).unwrap_or(u64::MAX),
+            from: limit.from.clone(),
+        };
+        Self {
+            request_ms: ms(&r.request),
+            per_try_ms: ms(&r.per_try),
+            connect_ms: ms(&r.connect),
+            attempts: r.attempts.clone(),
+        }
+    }
 }
 
 /// Why a text is not a target.
@@ -83,7 +111,7 @@ impl std::fmt::Display for InvalidTarget {
 
 impl std::error::Error for InvalidTarget {}
 
-/// Takes a target apart: `http://HOST[:PORT][/PATH]`, or `HOST:PORT` of anything.
+/// Takes a target apart: `http://HOST[:PORT][/PATH]`, `tcp://HOST:PORT` or `HOST:PORT`.
 /// Returns host, port and path.
 pub fn parse_target(text: &str) -> Result<(String, u16, String), InvalidTarget> {
     let invalid = |why: &str| {
@@ -92,7 +120,8 @@ pub fn parse_target(text: &str) -> Result<(String, u16, String), InvalidTarget> 
     };
     let (rest, default_port) = match text.split_once("://") {
         Some(("http", rest)) => (rest, Some(80)),
-        Some(_) => return Err(invalid("only the scheme http is known")),
+        Some(("tcp", rest)) => (rest, None),
+        Some(_) => return Err(invalid("only the schemes http and tcp are known")),
         None => (text, None),
     };
     let (authority, path) = match rest.find('/') {
@@ -139,7 +168,7 @@ pub fn explain(
         now,
         dice,
         trace: Trace::default(),
-        resilience: None,
+        limits: None,
     };
     let verdict = admit(freshness).and_then(|()| explaining.call(question));
     let verdict = verdict.unwrap_or_else(|denial| {
@@ -163,7 +192,7 @@ pub fn explain(
     Answer {
         verdict,
         trace: explaining.trace,
-        resilience: explaining.resilience,
+        limits: explaining.limits,
     }
 }
 
@@ -173,7 +202,7 @@ struct Explaining<'a> {
     now: Now,
     dice: Dice,
     trace: Trace,
-    resilience: Option<Resilience>,
+    limits: Option<Limits>,
 }
 
 impl Explaining<'_> {
@@ -288,7 +317,7 @@ impl Explaining<'_> {
             trace.step("retry", outcome, set(&r.attempts.from));
             trace.step("retry", format!("on {}", names(&r)), set(&r.when.from));
         }
-        self.resilience = Some(r);
+        self.limits = Some(Limits::of(&r));
     }
 
     fn access(

@@ -1,10 +1,16 @@
 //! The tests of the decision engine that need a mesh: one binary, one module for each topic.
 
-//access
-//failover
-//health
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test whose mesh cannot be built, or that meets another outcome, must panic"
+)]
+
+mod access;
+mod failover;
+mod health;
 mod reference;
-//resilience
-//retry
-//why
+mod resilience;
+mod retry;
+mod why;
 mod world;

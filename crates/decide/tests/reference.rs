@@ -1,237 +1,21 @@
 //! A second, naive evaluator of access, written from the text of the API, compared with the
 //! engine on random meshes, peers and requests. It shares no code with the engine.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-
 use tacit_decide::{
     ConnectionVerdict, DenialKind, Peer, RequestHead, authorize_connection, authorize_request,
 };
-use tacit_model::access::{Action, Cidr, From, Mode, PathPattern, Rule, To};
-use tacit_model::tables::{
-    AccessRow, DefaultAccess, Egress, Isolation, Protocol, Tenancy, WorkloadRow,
-};
-use tacit_model::{Dice, Namespace, Provenance, Snapshot, SpiffeId, WorkloadName, WorkspaceName};
+use tacit_model::access::{Action, From, Mode, PathPattern, Rule, To};
+use tacit_model::tables::{AccessRow, DefaultAccess, Tenancy, WorkloadRow};
+use tacit_model::{Dice, Namespace, Snapshot, WorkloadName, WorkspaceName};
 
-use crate::world::{WorkloadSpec, World, at, policy, service_name};
+use crate::world::service_name;
+
+mod random;
+
+use random::{HOSTS, METHODS, PATHS, PORTS, Random, random_mesh, random_peer};
 
 /// Random cases in a plain `cargo test`; `TACIT_CASES` asks for more.
 const CASES: u64 = 20_000;
-
-struct Random(Dice);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        let (number, next) = self.0.below(u64::try_from(bound).unwrap());
-        self.0 = next;
-        usize::try_from(number).unwrap()
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn of<T: Clone>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())].clone()
-    }
-
-    /// One to three of the choices.
-    fn some_of<T: Clone + Ord>(&mut self, choices: &[T]) -> BTreeSet<T> {
-        (0..=self.below(3)).map(|_| self.of(choices)).collect()
-    }
-
-    fn maybe<T: Clone + Ord>(&mut self, n: usize, choices: &[T]) -> Option<BTreeSet<T>> {
-        self.one_in(n).then(|| self.some_of(choices))
-    }
-}
-
-const NAMESPACES: [&str; 3] = ["shop", "edge", "bank"];
-const ACCOUNTS: [&str; 2] = ["web", "api"];
-const WORKSPACES: [&str; 2] = ["w1", "w2"];
-const METHODS: [&str; 3] = ["GET", "POST", "get"];
-const PORTS: [u16; 4] = [8080, 9000, 9001, 7000];
-/// As received, and the canonical form that the documentation promises (`None`: refused).
-const PATHS: [(&str, Option<&str>); 14] = [
-    ("/", Some("/")),
-    ("/accounts/1", Some("/accounts/1")),
-    ("/accounts/1?x=/admin", Some("/accounts/1")),
-    ("/accounts/../admin", Some("/admin")),
-    ("/accounts%2f..%2Fadmin", Some("/admin")),
-    ("//admin", Some("/admin")),
-    ("/%61dmin", Some("/admin")),
-    ("/admin/", Some("/admin/")),
-    ("/%2561dmin", Some("/%2561dmin")),
-    ("/Admin", Some("/Admin")),
-    ("/a%00b", None),
-    ("/a%5cb", None),
-    ("/a%zz", None),
-    ("*", None),
-];
-const HOSTS: [(&str, &str); 4] = [
-    ("Ledger.Shop:8080", "ledger.shop"),
-    ("ledger.shop", "ledger.shop"),
-    ("a.b.shop", "a.b.shop"),
-    ("shop", "shop"),
-];
-
-fn names<T>(texts: &[&str]) -> Vec<T>
-where
-    T: for<'a> TryFrom<&'a str>,
-{
-    texts
-        .iter()
-        .filter_map(|text| T::try_from(*text).ok())
-        .collect()
-}
-
-fn ranges(random: &mut Random) -> BTreeSet<Cidr> {
-    let all = [
-        Cidr {
-            network: IpAddr::from([10, 1, 0, 0]),
-            prefix: 16,
-        },
-        Cidr {
-            network: IpAddr::from([10, 1, 2, 0]),
-            prefix: 24,
-        },
-    ];
-    random.some_of(&all)
-}
-
-fn random_from(random: &mut Random) -> From {
-    if random.one_in(5) {
-        return From {
-            unauthenticated: true,
-            cidrs: random.one_in(3).then(|| ranges(random)),
-            ..From::default()
-        };
-    }
-    let accounts: Vec<_> = names::<Namespace>(&NAMESPACES)
-        .into_iter()
-        .flat_map(|ns| ACCOUNTS.map(|a| (ns.clone(), a.try_into().unwrap())))
-        .collect();
-    From {
-        namespaces: random.maybe(3, &names(&NAMESPACES)),
-        service_accounts: random.maybe(3, &accounts),
-        workspaces: random.maybe(5, &names(&WORKSPACES)),
-        trust_domain: random
-            .one_in(6)
-            .then(|| random.of(&names(&["td", "other"]))),
-        cidrs: random.one_in(5).then(|| ranges(random)),
-        except: if random.one_in(6) {
-            ranges(random)
-        } else {
-            BTreeSet::new()
-        },
-        unauthenticated: false,
-    }
-}
-
-fn random_to(random: &mut Random) -> To {
-    let paths = [
-        PathPattern::Exact("/admin".into()),
-        PathPattern::Exact("/%2561dmin".into()),
-        PathPattern::Prefix("/accounts/".into()),
-        PathPattern::Prefix("/adm".into()),
-        PathPattern::Prefix("/".into()),
-    ];
-    let hosts: [Arc<str>; 3] = ["ledger.shop".into(), "*.shop".into(), "shop".into()];
-    let methods: [Arc<str>; 2] = ["GET".into(), "POST".into()];
-    To {
-        ports: random.maybe(2, &PORTS),
-        methods: random.maybe(3, &methods),
-        paths: random.maybe(3, &paths),
-        hosts: random.maybe(5, &hosts),
-    }
-}
-
-fn random_policy(random: &mut Random, index: usize) -> AccessRow {
-    let action = random.of(&[Action::Allow, Action::Allow, Action::Deny]);
-    let rule = |random: &mut Random, index: usize| Rule {
-        from: match action {
-            Action::Deny if random.one_in(3) => Vec::new(),
-            Action::Allow if random.one_in(4) => vec![From::default()],
-            Action::Allow | Action::Deny => {
-                (0..=random.below(2)).map(|_| random_from(random)).collect()
-            }
-        },
-        to: (0..random.below(3)).map(|_| random_to(random)).collect(),
-        path: format!("spec.rules[{index}]").into(),
-    };
-    let count = random.below(3);
-    AccessRow {
-        name: policy(&format!("p{index}"), "shop"),
-        action,
-        mode: random.of(&[Mode::Enforce, Mode::Enforce, Mode::Enforce, Mode::Audit]),
-        rules: (0..count).map(|i| rule(random, i)).collect(),
-        broken: random.one_in(40).then(|| "unreadable".into()),
-    }
-}
-
-fn random_tenancy(random: &mut Random, isolate: bool) -> Tenancy {
-    let workspaces: Vec<WorkspaceName> = names(&WORKSPACES);
-    match random.below(10) {
-        0 => Tenancy::Contested(workspaces),
-        1..=4 => Tenancy::Unclaimed,
-        _ => Tenancy::Member {
-            workspace: random.of(&workspaces),
-            isolation: (isolate && random.one_in(2)).then(|| {
-                let services = [service_name("ledger", "shop"), service_name("slow", "shop")];
-                let importer = random.of(&workspaces);
-                Isolation {
-                    importers: if random.one_in(2) {
-                        BTreeMap::from([(importer, random.some_of(&services))])
-                    } else {
-                        BTreeMap::new()
-                    },
-                    from: Provenance::Default,
-                }
-            }),
-        },
-    }
-}
-
-/// `ledger.shop` (80 → 8080, HTTP) and `slow.shop` (81 → 9000, bytes) select one workload.
-fn random_mesh(random: &mut Random) -> Snapshot {
-    let mut world = World::new();
-    let default = random.of(&[DefaultAccess::Authenticated, DefaultAccess::Deny]);
-    world.mesh(default, Egress::Allow);
-    for ns in NAMESPACES {
-        let tenancy = random_tenancy(random, ns == "shop");
-        world.tenancy(ns, tenancy);
-    }
-    world.service("ledger", "shop", 1, &[("http", 80, 8080, Protocol::Http)]);
-    world.service("slow", "shop", 2, &[("tcp", 81, 9000, Protocol::Tcp)]);
-    world.workload(WorkloadSpec {
-        name: "ledger-1",
-        ns: "shop",
-        app: "ledger",
-        address: [10, 0, 0, 1],
-        locality: at("r", "z"),
-        node: "n",
-    });
-    world.also_behind("ledger", "slow", "shop");
-    for index in 0..random.below(5) {
-        let through = random.of(&[None, Some("ledger"), Some("slow")]);
-        let row = random_policy(random, index);
-        world.access(row, "shop", "ledger", through);
-    }
-    world.build()
-}
-
-fn random_peer(random: &mut Random) -> Peer {
-    let identity = (!random.one_in(5)).then(|| SpiffeId {
-        trust_domain: random.of(&names(&["td", "td", "td", "other"])),
-        namespace: random.of(&names(&["shop", "edge", "bank", "nowhere"])),
-        service_account: random.of(&names(&ACCOUNTS)),
-    });
-    let addresses = [[10, 1, 2, 3], [10, 1, 9, 9], [192, 0, 2, 1]];
-    Peer {
-        identity,
-        address: SocketAddr::new(IpAddr::from(random.of(&addresses)), 4000),
-    }
-}
 
 /// What the naive evaluator is told of a request.
 #[derive(Clone, Copy)]
@@ -313,10 +97,10 @@ impl Naive<'_> {
 
     fn who(&self, from: &From, deny: bool) -> bool {
         let address = self.peer.address.ip();
-        if let Some(cidrs) = &from.cidrs {
-            if !cidrs.iter().any(|c| c.contains(address)) {
-                return false;
-            }
+        if let Some(cidrs) = &from.cidrs
+            && !cidrs.iter().any(|c| c.contains(address))
+        {
+            return false;
         }
         if from.except.iter().any(|c| c.contains(address)) {
             return false;
@@ -338,15 +122,15 @@ impl Naive<'_> {
                 if domain_matters && id.trust_domain.as_str() != domain {
                     return false;
                 }
-                if let Some(set) = &from.namespaces {
-                    if !set.contains(&id.namespace) {
-                        return false;
-                    }
+                if let Some(set) = &from.namespaces
+                    && !set.contains(&id.namespace)
+                {
+                    return false;
                 }
-                if let Some(set) = &from.service_accounts {
-                    if !set.contains(&(id.namespace.clone(), id.service_account.clone())) {
-                        return false;
-                    }
+                if let Some(set) = &from.service_accounts
+                    && !set.contains(&(id.namespace.clone(), id.service_account.clone()))
+                {
+                    return false;
                 }
                 if let Some(set) = &from.workspaces {
                     let own = self.workspace(&id.namespace);
@@ -362,20 +146,20 @@ impl Naive<'_> {
 
     /// `None` request: bytes, in which a condition on requests is never known to hold.
     fn what(&self, to: &To, request: Option<Request>, deny: bool) -> bool {
-        if let Some(ports) = &to.ports {
-            if !ports.contains(&self.port) {
-                return false;
-            }
+        if let Some(ports) = &to.ports
+            && !ports.contains(&self.port)
+        {
+            return false;
         }
         let l7 = to.methods.is_some() || to.paths.is_some() || to.hosts.is_some();
         let Some(request) = request else {
             // A Deny that cannot be evaluated denies; an Allow does not allow.
             return !l7 || deny;
         };
-        if let Some(methods) = &to.methods {
-            if !methods.iter().any(|m| **m == *request.method) {
-                return false;
-            }
+        if let Some(methods) = &to.methods
+            && !methods.iter().any(|m| **m == *request.method)
+        {
+            return false;
         }
         if let (Some(patterns), Some(path)) = (&to.paths, request.path) {
             let fits = |p: &PathPattern| match p {
@@ -386,10 +170,10 @@ impl Naive<'_> {
                 return false;
             }
         }
-        if let Some(hosts) = &to.hosts {
-            if !hosts.iter().any(|pattern| host_fits(pattern, request.host)) {
-                return false;
-            }
+        if let Some(hosts) = &to.hosts
+            && !hosts.iter().any(|pattern| host_fits(pattern, request.host))
+        {
+            return false;
         }
         true
     }

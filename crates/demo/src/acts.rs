@@ -44,6 +44,8 @@ pub(crate) const ALL: [Act; 5] = [
 
 /// What calls payments in every act.
 pub(crate) const CALLER: &str = "shop/web";
+/// The service that the acts call, as access logs name it.
+pub(crate) const CALLEE: &str = "payments.shop";
 /// What the acts call.
 pub(crate) const PAYMENTS: &str = "http://payments.shop/charge";
 /// Longest wait until new workloads are served everywhere.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -46,7 +47,7 @@ struct Party {
     locality: Option<String>,
 }
 
-/// Reads the requests to `service` that started at `since` (milliseconds since 1970) or later.
+/// Reads the requests to `service` (`NAME.NAMESPACE`) that started at `since` (milliseconds since 1970) or later.
 pub(crate) fn read(log: &Path, service: &str, since: f64) -> io::Result<Vec<Call>> {
     let mut calls = Vec::new();
     for line in BufReader::new(File::open(log)?).lines() {
@@ -64,13 +65,12 @@ pub(crate) fn read(log: &Path, service: &str, since: f64) -> io::Result<Vec<Call
 
 fn parse(line: &str, service: &str) -> Result<Option<Call>, String> {
     let line: Line = serde_json::from_str(line).map_err(|e| e.to_string())?;
-    let (Some(method), Some(tries)) = (line.method, line.tries) else {
-        return Ok(None);
-    };
-    let meant = line.service.as_deref().is_none_or(|name| name == service);
-    if line.kind != "request" || !meant {
+    if line.kind != "request" || line.service.as_deref() != Some(service) {
         return Ok(None);
     }
+    let (Some(method), Some(tries)) = (line.method, line.tries) else {
+        return Err("a request without method or tries".to_owned());
+    };
     let started = millis(&line.time)?;
     Ok(Some(Call {
         at_source: line.reporter == "source",
@@ -82,6 +82,14 @@ fn parse(line: &str, service: &str) -> Result<Option<Call>, String> {
         complete: line.ending == "complete",
         identity: line.source.identity,
     }))
+}
+
+/// Milliseconds since 1970, now.
+pub(crate) fn unix_ms() -> f64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    since.as_secs_f64() * 1000.0
 }
 
 /// The zone of `CLUSTER/REGION/ZONE`.
@@ -106,14 +114,14 @@ mod tests {
     fn lines() {
         let line = r#"{"time":"1970-01-01T00:00:01.5Z","id":"x","reporter":"source",
             "kind":"request","source":{"identity":"spiffe://d/ns/shop/sa/web"},
-            "destination":{"locality":"demo/us-east/us-east-1a"},"service":"shop/payments",
+            "destination":{"locality":"demo/us-east/us-east-1a"},"service":"payments.shop",
             "method":"GET","path":"/","status":200,"tries":2,"duration_ms":2.5,
             "bytes_sent":0,"bytes_received":0,"ending":"complete"}"#;
-        let call = parse(line, "shop/payments").unwrap().unwrap();
+        let call = parse(line, "payments.shop").unwrap().unwrap();
         assert_eq!((call.started, call.ended, call.tries), (1500.0, 1502.5, 2));
         assert_eq!(call.zone.as_deref(), Some("us-east-1a"));
         assert!(call.at_source && call.complete);
-        assert_eq!(parse(line, "shop/ledger").unwrap(), None);
-        parse("not json", "shop/payments").unwrap_err();
+        assert_eq!(parse(line, "ledger.shop").unwrap(), None);
+        parse("not json", "payments.shop").unwrap_err();
     }
 }

@@ -110,19 +110,10 @@ pub(crate) fn start(job: Job, stderr: StdioFrom) -> io::Result<Running> {
     let started = spawn.start().map_err(told)?;
     nix::fcntl::fcntl(&input, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(Running {
-        process: watched(started)?,
+        process: started.watched()?,
         stdin: pipe::Sender::from_owned_fd(input)?,
         stdout: BufReader::new(lines).lines(),
     })
-}
-
-/// Makes the end of a process something to wait for.
-#[expect(
-    deprecated,
-    reason = "the successor is unsafe; `Started` owns its descriptor for life"
-)]
-fn watched(started: Started) -> io::Result<AsyncFd<Started>> {
-    AsyncFd::new(started)
 }
 
 impl Running {

@@ -22,6 +22,7 @@ use crate::prompt;
 
 /// Options of `tacit demo`.
 #[derive(clap::Args, Clone, Debug)]
+#[group(id = "demo-options")]
 pub struct DemoArgs {
     /// Play all acts unattended, print a table of measured results, and end.
     #[arg(long)]

@@ -77,8 +77,8 @@ enum Route {
     Workload(WorkloadTarget),
 }
 
-/// Serves HTTP/1.1 or HTTP/2 on `stream` until its peer closes it, the worker drains or `stop` ends.
-/// Each request ends in one event of [`Reporter::Source`].
+/// Serves HTTP/1.1 or HTTP/2 on `stream` until its peer closes it, the worker drains, or `stop`
+/// ends. Each request ends in one event of [`Reporter::Source`].
 pub async fn serve_client_half(stream: Stream, half: ClientHalf, stop: Stop) {
     let worker = Rc::clone(&half.worker);
     let connection = Connection::new(worker, Reporter::Source, half.caller.clone());

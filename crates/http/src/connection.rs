@@ -3,7 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderMap, Response, StatusCode, request};
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::{Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tacit_decide::{Denial, DenialKind};
@@ -67,8 +68,7 @@ impl Connection {
     pub(crate) fn begin(&self, head: &request::Parts, callee: Party) -> Rc<Flight> {
         let given = headers::given_id(&head.headers);
         let id = given.map_or_else(|| self.worker.new_id(), Into::into);
-        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
-        self.flights.begin(id, &head.method, path, callee)
+        self.flights.begin(id, head, callee)
     }
 
     /// Answers a request that breaks HTTP's rules.
@@ -113,9 +113,10 @@ impl Connection {
     fn end(
         &self,
         flight: &Rc<Flight>,
-        response: Response<ResponseBody>,
+        mut response: Response<ResponseBody>,
         ending: Ending,
     ) -> Response<ResponseBody> {
+        self.say_close(flight, response.headers_mut());
         flight.status.set(response.status().as_u16());
         self.flights.finish(flight, ending);
         response
@@ -133,7 +134,7 @@ impl Connection {
     ) -> Response<ResponseBody> {
         let granted = headers::upgrade(response.headers());
         headers::end_hop(response.headers_mut(), granted);
-        *response.version_mut() = http::Version::default();
+        *response.version_mut() = Version::default();
         flight.status.set(response.status().as_u16());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(caller) = caller else {
@@ -149,6 +150,7 @@ impl Connection {
             }));
             return response.map(|_| ResponseBody::Own(None));
         }
+        self.say_close(flight, response.headers_mut());
         let ending = ending(response.headers());
         let (head, incoming) = response.into_parts();
         let ends = (Rc::clone(&self.flights), Rc::clone(flight));
@@ -156,6 +158,13 @@ impl Connection {
             head,
             ResponseBody::passed(incoming, source, time, ends, ending),
         )
+    }
+
+    /// While the worker drains, an HTTP/1 caller learns with its answer that it is the last.
+    fn say_close(&self, flight: &Flight, headers: &mut HeaderMap) {
+        if flight.version != Version::HTTP_2 && *self.worker.drain.borrow() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Connections<K> {
     slots: RefCell<HashMap<K, Rc<Slot>>>,
     /// How long an unused connection is kept.
     idle: Duration,
+    /// True once no connection is worth keeping.
+    drain: watch::Receiver<bool>,
     /// A task looks for connections that were unused for too long.
     sweeping: Cell<bool>,
 }
@@ -94,10 +96,11 @@ impl Lease {
 }
 
 impl<K: Eq + Hash + Clone + 'static> Connections<K> {
-    pub(crate) fn new(idle: Duration) -> Rc<Self> {
+    pub(crate) fn new(idle: Duration, drain: watch::Receiver<bool>) -> Rc<Self> {
         Rc::new(Self {
             slots: RefCell::new(HashMap::new()),
             idle,
+            drain,
             sweeping: Cell::new(false),
         })
     }
@@ -154,7 +157,8 @@ impl<K: Eq + Hash + Clone + 'static> Connections<K> {
     /// Drops what was unused for too long; true if anything is left.
     fn drop_unused(&self) -> bool {
         let now = Instant::now();
-        let fresh = |since: Instant| now.duration_since(since) < self.idle;
+        let drains = *self.drain.borrow();
+        let fresh = |since: Instant| !drains && now.duration_since(since) < self.idle;
         let mut slots = self.slots.borrow_mut();
         slots.retain(|_, slot| {
             let mut http1 = slot.http1.borrow_mut();

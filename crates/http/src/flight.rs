@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::{Version, request};
 use tacit_model::event::{Ending, Event, EventKind, Fault, Party, Reporter};
 use tacit_model::{Now, ServiceName};
 
@@ -17,6 +18,8 @@ pub(crate) struct Flight {
     pub(crate) id: Arc<str>,
     pub(crate) method: Arc<str>,
     pub(crate) path: Arc<str>,
+    /// In which protocol the caller asked.
+    pub(crate) version: Version,
     pub(crate) started: Now,
     /// Body bytes from the caller.
     pub(crate) sent: Cell<u64>,
@@ -42,6 +45,7 @@ pub(crate) struct Flights {
     worker: Rc<Worker>,
     reporter: Reporter,
     source: Party,
+    spoken: Cell<Option<Version>>,
     under_way: RefCell<Vec<Rc<Flight>>>,
 }
 
@@ -51,6 +55,7 @@ impl Flights {
             worker,
             reporter,
             source,
+            spoken: Cell::new(None),
             under_way: RefCell::new(Vec::new()),
         }
     }
@@ -59,30 +64,36 @@ impl Flights {
     pub(crate) fn begin(
         &self,
         id: Arc<str>,
-        method: &http::Method,
-        path: &str,
+        head: &request::Parts,
         destination: Party,
     ) -> Rc<Flight> {
-        let method = self.worker.method_name(method);
-        self.start(id, method, cut(path).into(), destination)
+        let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+        let method = self.worker.method_name(&head.method);
+        self.spoken.set(Some(head.version));
+        self.start(id, (method, cut(path).into(), head.version), destination)
     }
 
     /// Something that could not be read as a request begins.
     pub(crate) fn begin_unreadable(&self, id: Arc<str>, destination: Party) -> Rc<Flight> {
-        self.start(id, "".into(), "".into(), destination)
+        self.start(id, ("".into(), "".into(), Version::default()), destination)
+    }
+
+    /// The protocol of the latest request; `None`: there was none.
+    pub(crate) fn spoken(&self) -> Option<Version> {
+        self.spoken.get()
     }
 
     fn start(
         &self,
         id: Arc<str>,
-        method: Arc<str>,
-        path: Arc<str>,
+        (method, path, version): (Arc<str>, Arc<str>, Version),
         destination: Party,
     ) -> Rc<Flight> {
         let flight = Rc::new(Flight {
             id,
             method,
             path,
+            version,
             started: (self.worker.clock)(),
             sent: Cell::new(0),
             received: Cell::new(0),

@@ -36,6 +36,10 @@ pub(crate) const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// no request crosses a close.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
+/// How long a connection of a draining worker may lie unused before we close it: long enough that
+/// a caller that uses it now and then has got its last answer on it, well below any drain time.
+pub(crate) const DRAIN_UNUSED: Duration = Duration::from_secs(2);
+
 /// How long an unused connection to another node's server half is kept: far below
 /// [`KEEP_ALIVE`], so that the server half never closes under a request.
 pub(crate) const INNER_IDLE: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -62,7 +62,7 @@ where
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = asked(&mut drain) => {
+            () = time_to_close(&mut drain, flights) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -87,10 +87,31 @@ where
     }
 }
 
-/// Waits until the worker drains. Never ends if nobody can ask any more.
-async fn asked(drain: &mut watch::Receiver<bool>) {
-    if drain.wait_for(|drain| *drain).await.is_err() {
-        std::future::pending().await
+/// Ends when no further request shall be taken.
+///
+/// That is when the worker drains; but an HTTP/1 connection that is closed between two requests
+/// may close under the next one. So each answer says `connection: close` while the worker drains,
+/// and only a connection that still lies unused after a while is closed from our side. It is also
+/// when the first request does not come: hyper's own limit begins with its first byte.
+async fn time_to_close(drain: &mut watch::Receiver<bool>, flights: &Flights) {
+    let drains = async {
+        // Never ends if nobody can ask any more.
+        if drain.wait_for(|drain| *drain).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if flights.spoken() != Some(Version::HTTP_2) {
+            tokio::time::sleep(limits::DRAIN_UNUSED).await;
+        }
+    };
+    let silent = async {
+        tokio::time::sleep(limits::KEEP_ALIVE).await;
+        if flights.spoken().is_some() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = drains => {}
+        () = silent => {}
     }
 }
 

@@ -55,8 +55,8 @@ struct Callee {
     connection: Connection,
 }
 
-/// Serves HTTP/1.1 or HTTP/2 on `stream` until its peer closes it or the worker drains. Each
-/// request ends in one event of [`Reporter::Destination`].
+/// Serves HTTP/1.1 or HTTP/2 on `stream` until its peer closes it, the worker drains, or `stop`
+/// ends. Each request ends in one event of [`Reporter::Destination`].
 pub async fn serve_server_half(stream: Stream, half: ServerHalf, stop: Stop) {
     let worker = Rc::clone(&half.worker);
     let connection = Connection::new(worker, Reporter::Destination, half.caller.clone());

@@ -100,9 +100,9 @@ impl Worker {
             freshness,
             control_stale,
             events,
+            inner: Connections::new(limits::INNER_IDLE, drain.clone()),
+            applications: Connections::new(limits::APPLICATION_IDLE, drain.clone()),
             drain,
-            inner: Connections::new(limits::INNER_IDLE),
-            applications: Connections::new(limits::APPLICATION_IDLE),
             methods: common.map(|m| (m.clone(), m.as_str().into())).into(),
         })
     }

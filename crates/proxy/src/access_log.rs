@@ -31,10 +31,19 @@ impl AccessLogWriter {
     pub(crate) fn start(to: &AccessLog) -> Result<Self, NodeError> {
         let dropped = Arc::new(AtomicU64::new(0));
         let out: Box<dyn Write + Send> = match to {
-            AccessLog::Off => return Ok(Self { lines: None, dropped }),
+            AccessLog::Off => {
+                return Ok(Self {
+                    lines: None,
+                    dropped,
+                });
+            }
             AccessLog::Stdout => Box::new(io::stdout()),
             AccessLog::File(path) => {
-                let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path);
+                let file = OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .mode(0o640)
+                    .open(path);
                 Box::new(file.map_err(|e| NodeError::state(path, e))?)
             }
         };
@@ -44,7 +53,10 @@ impl AccessLogWriter {
             .name("access-log".into())
             .spawn(move || write_all(&queue, out, &lost))
             .map_err(|e| NodeError::thread(&e))?;
-        Ok(Self { lines: Some(lines), dropped })
+        Ok(Self {
+            lines: Some(lines),
+            dropped,
+        })
     }
 
     /// Hands the event to the writer thread; drops and counts it if the queue is full.
@@ -136,7 +148,10 @@ struct PartyLine {
     address: Option<String>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
@@ -156,14 +171,22 @@ impl<'a> Line<'a> {
     fn new(event: &'a Event) -> Self {
         let (ending, reason, by) = match &event.ending {
             Ending::Complete => ("complete", None, None),
-            Ending::Denied { reason, by } => {
-                ("denied", Some(reason.as_str()), by.as_ref().map(ToString::to_string))
-            }
+            Ending::Denied { reason, by } => (
+                "denied",
+                Some(reason.as_str()),
+                by.as_ref().map(ToString::to_string),
+            ),
             Ending::Failed { fault, reason } => (fault_word(*fault), Some(reason.as_str()), None),
         };
         let (kind, request) = match &event.kind {
             EventKind::Connection => ("connection", None),
-            EventKind::Request { method, path, status, tries, over_budget } => (
+            EventKind::Request {
+                method,
+                path,
+                status,
+                tries,
+                over_budget,
+            } => (
                 "request",
                 Some(RequestLine {
                     method,
@@ -280,19 +303,35 @@ mod tests {
             tries: 1,
             over_budget: 0,
         };
-        let ending = Ending::Denied { reason: "no rule matches".into(), by: Some(by) };
-        check(&event(ending, kind), &expect![[""]]);
+        let ending = Ending::Denied {
+            reason: "no rule matches".into(),
+            by: Some(by),
+        };
+        check(
+            &event(ending, kind),
+            &expect![[r#"
+            {"time":"2025-10-09T08:53:20.123456789Z","id":"0af7651916cd43dd8448eb211c80319c","reporter":"source","kind":"request","source":{"workload":"shop/web","identity":"spiffe://mesh.local/ns/shop/sa/web","locality":"east/r1/z1","address":"10.96.1.2:40000"},"destination":{"workload":"shop/payments","identity":"spiffe://mesh.local/ns/shop/sa/payments","locality":"east/r1/z1","address":"10.96.2.3:15008"},"service":"payments.shop","method":"GET","path":"/a\u001b\n\"b","status":403,"tries":1,"duration_ms":12.345,"bytes_sent":10,"bytes_received":2000,"ending":"denied","reason":"no rule matches","by":"AccessPolicy/shop/ledger spec.rules[0]"}
+        "#]],
+        );
     }
 
     #[test]
     fn a_complete_connection() {
-        check(&event(Ending::Complete, EventKind::Connection), &expect![[""]]);
+        check(
+            &event(Ending::Complete, EventKind::Connection),
+            &expect![[r#"
+            {"time":"2025-10-09T08:53:20.123456789Z","id":"0af7651916cd43dd8448eb211c80319c","reporter":"source","kind":"connection","source":{"workload":"shop/web","identity":"spiffe://mesh.local/ns/shop/sa/web","locality":"east/r1/z1","address":"10.96.1.2:40000"},"destination":{"workload":"shop/payments","identity":"spiffe://mesh.local/ns/shop/sa/payments","locality":"east/r1/z1","address":"10.96.2.3:15008"},"service":"payments.shop","duration_ms":12.345,"bytes_sent":10,"bytes_received":2000,"ending":"complete"}
+        "#]],
+        );
     }
 
     #[test]
     fn a_full_queue_drops_and_counts() {
         let (lines, queue) = sync_channel(1);
-        let writer = AccessLogWriter { lines: Some(lines), dropped: Arc::default() };
+        let writer = AccessLogWriter {
+            lines: Some(lines),
+            dropped: Arc::default(),
+        };
         for _ in 0..3 {
             writer.log(event(Ending::Complete, EventKind::Connection));
         }

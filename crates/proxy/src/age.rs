@@ -21,10 +21,15 @@ pub(crate) async fn judge(control: &Control) {
             log::warn("offline", text);
         }
         Freshness::Expired => {
-            let Err(denial) = offline::admit(now) else { return };
+            let Err(denial) = offline::admit(now) else {
+                return;
+            };
             log::warn("offline", format!("everything is denied: {denial}"));
             let reason: std::sync::Arc<str> = denial.to_string().into();
-            control.workers.to_all(|| Order::CloseAll(reason.clone())).await;
+            control
+                .workers
+                .to_all(|| Order::CloseAll(reason.clone()))
+                .await;
         }
     }
 }

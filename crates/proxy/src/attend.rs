@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use tacit_decide::why;
+use tacit_model::Dice;
 use tacit_wire::proto::control::answer::Is;
 use tacit_wire::proto::control::question::Ask;
 use tacit_wire::proto::control::{Answer, Question, WhyQuestion};
@@ -37,18 +39,19 @@ fn answer(control: &Control, question: Question) -> Answer {
     let Question { id, ask } = question;
     let is = match ask {
         Some(Ask::Why(WhyQuestion { json })) => {
-            why(control, &json).map_or_else(Is::Error, Is::WhyJson)
+            explain(control, &json).map_or_else(Is::Error, Is::WhyJson)
         }
         None => Is::Error("this node does not know that question".into()),
     };
     Answer { id, is: Some(is) }
 }
 
-fn why(control: &Control, json: &[u8]) -> Result<Vec<u8>, String> {
-    let question: tacit_decide::why::Question =
-        serde_json::from_slice(json).map_err(|e| e.to_string())?;
-    let snapshot = control.shared.open().map_err(|closed| closed.to_string())?;
-    let now = control.shared.now();
-    let answer = tacit_decide::why::explain(&snapshot, &control.shared.state, &question, now);
+fn explain(control: &Control, json: &[u8]) -> Result<Vec<u8>, String> {
+    let question: why::Question = serde_json::from_slice(json).map_err(|e| e.to_string())?;
+    let shared = &control.shared;
+    let (snapshot, now) = (shared.current(), shared.now());
+    let (state, freshness) = (Some(&*shared.state), shared.freshness());
+    let dice = Dice(now.unix_ns);
+    let answer = why::explain(&snapshot, state, freshness, &question, now, dice);
     serde_json::to_vec(&answer).map_err(|e| e.to_string())
 }

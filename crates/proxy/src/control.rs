@@ -96,7 +96,13 @@ impl Control {
     /// The control plane, waiting for it at most as long as `patience`.
     pub(crate) async fn client_within(&self, patience: std::time::Duration) -> Option<Client> {
         let mut client = self.client.subscribe();
-        let found = async { client.wait_for(Option::is_some).await.ok().and_then(|c| c.clone()) };
+        let found = async {
+            client
+                .wait_for(Option::is_some)
+                .await
+                .ok()
+                .and_then(|c| c.clone())
+        };
         tokio::time::timeout(patience, found).await.ok().flatten()
     }
 }

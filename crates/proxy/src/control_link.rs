@@ -56,7 +56,10 @@ pub(crate) async fn run(control: Rc<Control>, mut subscription: Subscription) ->
         };
         // The same failure is said once, not with every attempt.
         if was_connected || said != reason {
-            log::warn("control", format!("no connection to the control plane: {reason}"));
+            log::warn(
+                "control",
+                format!("no connection to the control plane: {reason}"),
+            );
             said = reason;
         }
         if started.elapsed() > STEADY {
@@ -156,21 +159,65 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Whose fault a refused call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// What was asked makes no sense, or contradicts what is there.
+    Invalid,
+    /// A policy or grant forbids it.
+    NotPermitted,
+    /// The control plane is not well; another time it may work.
+    Control,
+}
+
+/// Reads a gRPC status.
+pub(crate) fn fault(status: &tonic::Status) -> Fault {
+    use tonic::Code;
+    let invalid = [
+        Code::AlreadyExists,
+        Code::FailedPrecondition,
+        Code::InvalidArgument,
+        Code::NotFound,
+        Code::ResourceExhausted,
+    ];
+    if invalid.contains(&status.code()) {
+        Fault::Invalid
+    } else if [Code::PermissionDenied, Code::Unauthenticated].contains(&status.code()) {
+        Fault::NotPermitted
+    } else {
+        Fault::Control
+    }
+}
+
 /// What a gRPC status says, for people.
 pub(crate) fn said(status: &tonic::Status) -> String {
-    if status.message().is_empty() { chain(status) } else { status.message().to_owned() }
+    if status.message().is_empty() {
+        chain(status)
+    } else {
+        status.message().to_owned()
+    }
 }
 
 async fn hello(control: &Control, client: &mut Client) -> Result<(), Ended> {
     let request = HelloRequest {
         locality: Some(locality(control)),
-        host_addresses: control.host_addresses.iter().map(|ip| rows::address_bytes(*ip)).collect(),
+        host_addresses: control
+            .host_addresses
+            .iter()
+            .map(|ip| rows::address_bytes(*ip))
+            .collect(),
         living: workloads::living(control),
     };
     let answer = tokio::time::timeout(CALL, client.hello(request));
-    let answer = answer.await.map_err(|_| "Hello was not answered in time".to_owned())?;
-    let HelloResponse { roots, subnet, trust_domain, epoch } =
-        answer.map_err(|status| said(&status))?.into_inner();
+    let answer = answer
+        .await
+        .map_err(|_| "Hello was not answered in time".to_owned())?;
+    let HelloResponse {
+        roots,
+        subnet,
+        trust_domain,
+        epoch,
+    } = answer.map_err(|status| said(&status))?.into_inner();
     let changed = {
         let mut membership = control.membership.borrow_mut();
         if membership.epoch != epoch {
@@ -179,7 +226,6 @@ async fn hello(control: &Control, client: &mut Client) -> Result<(), Ended> {
         if membership.subnet != subnet || membership.id.trust_domain.as_str() != trust_domain {
             return Err(Ended::OtherEpoch(epoch));
         }
-        let roots: Vec<Vec<u8>> = roots.into_iter().map(Into::into).collect();
         let changed = membership.roots != roots;
         membership.roots = roots;
         changed
@@ -187,7 +233,10 @@ async fn hello(control: &Control, client: &mut Client) -> Result<(), Ended> {
     if changed {
         let membership = control.membership.borrow();
         membership.save(&control.dir).map_err(|e| e.to_string())?;
-        control.identities.set_roots(&membership).map_err(|e| e.to_string())?;
+        control
+            .identities
+            .set_roots(&membership)
+            .map_err(|e| e.to_string())?;
     }
     readiness::look(control);
     Ok(())

@@ -58,17 +58,22 @@ pub(crate) async fn supervise(control: Rc<Control>) {
             }
         }
         for (name, declaration) in wanted {
-            tasks.entry(name).or_insert_with_key(|name| start(&control, name, declaration));
+            tasks
+                .entry(name)
+                .or_insert_with_key(|name| start(&control, name, declaration));
         }
         tokio::select! {
             changed = generation.changed() => if changed.is_err() { break },
             _value = stopping.wait_for(|stopping| *stopping) => break,
         }
     }
-    let ending: Vec<_> = tasks.into_values().map(|task| {
-        task.stop.send_replace(true);
-        task.done
-    }).collect();
+    let ending: Vec<_> = tasks
+        .into_values()
+        .map(|task| {
+            task.stop.send_replace(true);
+            task.done
+        })
+        .collect();
     for done in ending {
         // A task that panicked has nothing left to end.
         let _joined = done.await;
@@ -82,24 +87,46 @@ async fn end(task: Task) {
 
 fn declared(control: &Control) -> BTreeMap<WorkloadName, Declaration> {
     let snapshot = control.shared.current();
-    let own = |row: &&Arc<WorkloadRow>| {
-        row.node == control.settings.node && !row.command.is_empty()
-    };
+    let own =
+        |row: &&Arc<WorkloadRow>| row.node == control.settings.node && !row.command.is_empty();
     let declaration = |row: &Arc<WorkloadRow>| {
         let identity = row.identity(&snapshot.mesh.trust_domain);
         let place = (row.address, identity);
-        (row.name.clone(), Declaration { command: row.command.clone(), place })
+        (
+            row.name.clone(),
+            Declaration {
+                command: row.command.clone(),
+                place,
+            },
+        )
     };
-    snapshot.workloads.values().filter(own).map(declaration).collect()
+    snapshot
+        .workloads
+        .values()
+        .filter(own)
+        .map(declaration)
+        .collect()
 }
 
 fn start(control: &Rc<Control>, name: &WorkloadName, declaration: Declaration) -> Task {
     let (stop, stopped) = watch::channel(false);
     let (address, identity) = declaration.place.clone();
-    let place = Place { name: name.clone(), address, identity };
-    let keeper = Keeper { control: control.clone(), place, command: declaration.command.clone() };
+    let place = Place {
+        name: name.clone(),
+        address,
+        identity,
+    };
+    let keeper = Keeper {
+        control: control.clone(),
+        place,
+        command: declaration.command.clone(),
+    };
     let done = tokio::task::spawn_local(keeper.keep(stopped));
-    Task { declaration, stop, done }
+    Task {
+        declaration,
+        stop,
+        done,
+    }
 }
 
 /// Keeps one command running.
@@ -162,7 +189,11 @@ impl Keeper {
     fn program(&self) -> Program {
         let settings = &self.control.settings;
         Program {
-            command: self.command.iter().map(|word| OsString::from(&**word)).collect(),
+            command: self
+                .command
+                .iter()
+                .map(|word| OsString::from(&**word))
+                .collect(),
             environment: settings.environment.clone(),
             directory: Directory::Path("/".into()),
             stdio: [StdioFrom::Null, StdioFrom::Inherit, StdioFrom::Inherit],
@@ -176,8 +207,7 @@ async fn until_ended(
     started: tacit_sys::spawn::Started,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<RunStatus, NotStarted> {
-    let mut running =
-        Running::new(started).map_err(|e| NotStarted::Machine(e.to_string()))?;
+    let mut running = Running::new(started).map_err(|e| NotStarted::Machine(e.to_string()))?;
     tokio::select! {
         status = running.ended() => Ok(status),
         _value = stop.wait_for(|stop| *stop) => Ok(running.end().await),

@@ -45,9 +45,11 @@ async fn receive(
     for request in subscription.connect() {
         requests.try_send(request).map_err(|e| e.to_string())?;
     }
-    let mut client = ads::AggregatedDiscoveryServiceClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE);
-    let opened = client.delta_aggregated_resources(ReceiverStream::new(waiting)).await;
+    let mut client =
+        ads::AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let opened = client
+        .delta_aggregated_resources(ReceiverStream::new(waiting))
+        .await;
     let mut responses = opened.map_err(|status| said(&status))?.into_inner();
     while let Some(response) = responses.message().await.map_err(|status| said(&status))? {
         control.shared.heard(control.shared.now());
@@ -58,12 +60,18 @@ async fn receive(
                 Some(update.generation)
             }
             Outcome::Refused(reason) => {
-                log::warn("discovery", format!("the last good generation stays: {reason}"));
+                log::warn(
+                    "discovery",
+                    format!("the last good generation stays: {reason}"),
+                );
                 None
             }
             Outcome::Staged => None,
         };
-        requests.send(received.reply).await.map_err(|e| e.to_string())?;
+        requests
+            .send(received.reply)
+            .await
+            .map_err(|e| e.to_string())?;
         if let Some(generation) = committed {
             let tables = subscription.tables().clone();
             control.to_keep.send_replace(Some((generation, tables)));
@@ -86,7 +94,9 @@ fn broken(error: ProtocolError) -> Ended {
 pub(crate) async fn keep(control: Rc<Control>) {
     let mut to_keep = control.to_keep.subscribe();
     while to_keep.changed().await.is_ok() {
-        let Some((number, tables)) = to_keep.borrow_and_update().clone() else { continue };
+        let Some((number, tables)) = to_keep.borrow_and_update().clone() else {
+            continue;
+        };
         if let Err(error) = generation::save(&control.dir, &control.seal, number, &tables) {
             let text = format!("generation {number} is in force but not on disk: {error}");
             log::warn("discovery", text);
@@ -112,19 +122,22 @@ pub(crate) async fn watch_age(control: Rc<Control>) {
 fn note_contact(control: &Control) {
     let last = control.shared.last_heard().unix_ns.to_be_bytes();
     if let Err(error) = control.seal.write(&control.dir, CONTACT, &last) {
-        log::warn("discovery", format!("cannot note when control was last heard: {error}"));
+        log::warn(
+            "discovery",
+            format!("cannot note when control was last heard: {error}"),
+        );
     }
 }
 
 /// When the control plane was last heard before this process began; 1970 if that is not known.
-pub(crate) fn last_contact(
-    dir: &crate::state_dir::StateDir,
-    seal: &crate::sealed::Seal,
-) -> u64 {
+pub(crate) fn last_contact(dir: &crate::state_dir::StateDir, seal: &crate::sealed::Seal) -> u64 {
     let note = match seal.read(dir, CONTACT) {
         Ok(note) => note.unwrap_or_default(),
         Err(error) => {
-            log::warn("discovery", format!("{}: {error}", dir.path(CONTACT).display()));
+            log::warn(
+                "discovery",
+                format!("{}: {error}", dir.path(CONTACT).display()),
+            );
             return 0;
         }
     };

@@ -50,7 +50,11 @@ impl NodeError {
     }
 
     pub(crate) fn thread(error: &io::Error) -> Self {
-        Self::machine("start a thread", error, "raise the limit of processes (ulimit -u)")
+        Self::machine(
+            "start a thread",
+            error,
+            "raise the limit of processes (ulimit -u)",
+        )
     }
 }
 

@@ -39,7 +39,11 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new(log: AccessLogWriter) -> Self {
-        Self { metrics: Metrics::new(), log, traffic: Mutex::default() }
+        Self {
+            metrics: Metrics::new(),
+            log,
+            traffic: Mutex::default(),
+        }
     }
 
     /// A connection or request ended.
@@ -83,7 +87,10 @@ impl Events {
     /// All rates since the start.
     pub(crate) fn traffic(&self) -> Vec<(Pair, Counts)> {
         let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
-        traffic.iter().map(|(pair, counts)| (pair.clone(), *counts)).collect()
+        traffic
+            .iter()
+            .map(|(pair, counts)| (pair.clone(), *counts))
+            .collect()
     }
 
     /// All metrics as text.

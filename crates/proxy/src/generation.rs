@@ -35,8 +35,8 @@ pub(crate) fn load(dir: &StateDir, seal: &Seal) -> Result<Option<Kept>, Unusable
         return Ok(None);
     };
     let (generation, tables) = read(&content).map_err(Unusable::Content)?;
-    let snapshot = Snapshot::build(generation, &tables)
-        .map_err(|open| Unusable::Content(open.to_string()))?;
+    let snapshot =
+        Snapshot::build(generation, &tables).map_err(|open| Unusable::Content(open.to_string()))?;
     Ok(Some(Kept { snapshot, tables }))
 }
 
@@ -53,7 +53,11 @@ fn encode(generation: Generation, tables: &Tables) -> Vec<u8> {
     }
     for row in tables.0.values() {
         let row = Encoded::new(row);
-        for part in [row.key.table.type_url().as_bytes(), row.key.name.as_bytes(), &row.value] {
+        for part in [
+            row.key.table.type_url().as_bytes(),
+            row.key.name.as_bytes(),
+            &row.value,
+        ] {
             let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
             out.extend_from_slice(&length.to_be_bytes());
             out.extend_from_slice(part);
@@ -68,7 +72,10 @@ fn read(content: &[u8]) -> Result<(Generation, Tables), String> {
     if form != FORM {
         return Err(format!("form {form}, this version reads form {FORM}"));
     }
-    let generation = Generation { epoch: number(&mut rest)?, number: number(&mut rest)? };
+    let generation = Generation {
+        epoch: number(&mut rest)?,
+        number: number(&mut rest)?,
+    };
     let mut tables = Tables::default();
     while !rest.is_empty() {
         let type_url = text(part(&mut rest)?)?;
@@ -109,7 +116,10 @@ mod tests {
         let (_guard, dir) = scratch();
         let seal = Seal::new(b"node key");
         assert!(load(&dir, &seal).expect("reads").is_none());
-        let generation = Generation { epoch: 17, number: 4 };
+        let generation = Generation {
+            epoch: 17,
+            number: 4,
+        };
         save(&dir, &seal, generation, &tables()).expect("writes");
         let kept = load(&dir, &seal).expect("reads").expect("is there");
         assert_eq!(kept.tables, tables());
@@ -129,7 +139,13 @@ mod tests {
     fn a_sealed_file_of_another_form_is_refused() {
         let (_guard, dir) = scratch();
         let seal = Seal::new(b"node key");
-        let good = encode(Generation { epoch: 1, number: 1 }, &tables());
+        let good = encode(
+            Generation {
+                epoch: 1,
+                number: 1,
+            },
+            &tables(),
+        );
         for cut in 1..good.len() {
             seal.write(&dir, FILE, &good[..cut]).expect("writes");
             // A cut between rows can leave fewer rows, but never more or others.

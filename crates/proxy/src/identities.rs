@@ -15,7 +15,7 @@ use tacit_transport::identity::{PrivateKey, read_certificate};
 use tacit_wire::proto::control::{SignRequest, SignResponse};
 
 use crate::control::{Client, Control};
-use crate::control_link::{CALL, said};
+use crate::control_link::{CALL, Fault, fault, said};
 use crate::error::NodeError;
 use crate::join::{Membership, from_text, to_text};
 use crate::log;
@@ -81,7 +81,11 @@ impl Identities {
         dir: &StateDir,
         membership: &Membership,
     ) -> Result<Self, NodeError> {
-        let identities = Self { store, held: RefCell::default(), wanted: RefCell::default() };
+        let identities = Self {
+            store,
+            held: RefCell::default(),
+            wanted: RefCell::default(),
+        };
         identities.set_roots(membership)?;
         let content = match dir.read(FILE) {
             Ok(Some(content)) => content,
@@ -92,14 +96,20 @@ impl Identities {
             Ok(entries) => entries,
             Err(e) => {
                 let path = dir.path(FILE);
-                log::warn("identities", format!("{} is made anew: {e}", path.display()));
+                log::warn(
+                    "identities",
+                    format!("{} is made anew: {e}", path.display()),
+                );
                 return Ok(identities);
             }
         };
         for entry in entries {
             let identity = entry.identity.clone();
             if let Err(why) = identities.take_entry(&entry) {
-                log::warn("identities", format!("{identity} is asked for again: {why}"));
+                log::warn(
+                    "identities",
+                    format!("{identity} is asked for again: {why}"),
+                );
             }
         }
         Ok(identities)
@@ -124,11 +134,22 @@ impl Identities {
         dice: Dice,
     ) -> Result<(), String> {
         let key = PrivateKey::from_pkcs8(&pkcs8).map_err(|e| e.to_string())?;
-        let validity = self.store.put(id.clone(), &key, &chain).map_err(|e| e.to_string())?;
+        let validity = self
+            .store
+            .put(id.clone(), &key, &chain)
+            .map_err(|e| e.to_string())?;
         let schedule = Schedule::new(in_ns(validity.not_before, validity.not_after), dice);
         let not_after_unix = validity.not_after;
         self.wanted.borrow_mut().remove(&id);
-        self.held.borrow_mut().insert(id, Held { pkcs8, chain, schedule, not_after_unix });
+        self.held.borrow_mut().insert(
+            id,
+            Held {
+                pkcs8,
+                chain,
+                schedule,
+                not_after_unix,
+            },
+        );
         Ok(())
     }
 
@@ -141,7 +162,10 @@ impl Identities {
 
     /// True if there is a certificate that holds now.
     pub(crate) fn has(&self, id: &SpiffeId, now: Now) -> bool {
-        self.held.borrow().get(id).is_some_and(|held| !held.schedule.is_expired(now))
+        self.held
+            .borrow()
+            .get(id)
+            .is_some_and(|held| !held.schedule.is_expired(now))
     }
 
     /// Wants exactly these: others are forgotten, missing ones are asked for.
@@ -171,7 +195,9 @@ impl Identities {
     /// What control is told: identity and end of its certificate.
     pub(crate) fn held(&self) -> Vec<(SpiffeId, u64)> {
         let held = self.held.borrow();
-        held.iter().map(|(id, held)| (id.clone(), held.not_after_unix)).collect()
+        held.iter()
+            .map(|(id, held)| (id.clone(), held.not_after_unix))
+            .collect()
     }
 
     /// A new key and certificate.
@@ -186,7 +212,8 @@ impl Identities {
         let csr = key.request_for_workload(id).map_err(|e| unusable(&e))?;
         let SignResponse { chain, roots: _ } = sign(client, csr, id.to_string()).await?;
         let dice = Dice(control.shared.now().unix_ns);
-        self.put(id.clone(), key.to_pkcs8(), chain, dice).map_err(|e| unusable(&e))?;
+        self.put(id.clone(), key.to_pkcs8(), chain, dice)
+            .map_err(|e| unusable(&e))?;
         self.save(&control.dir);
         Ok(())
     }
@@ -205,7 +232,10 @@ impl Identities {
             .map_err(std::io::Error::other)
             .and_then(|content| dir.write(FILE, &content));
         if let Err(error) = written {
-            log::warn("identities", format!("{}: {error}", dir.path(FILE).display()));
+            log::warn(
+                "identities",
+                format!("{}: {error}", dir.path(FILE).display()),
+            );
         }
     }
 
@@ -213,8 +243,14 @@ impl Identities {
     fn due(&self, now: Now) -> Vec<SpiffeId> {
         let due = |schedule: &Schedule| !matches!(schedule.next(now), Renewal::Wait(_));
         let (wanted, held) = (self.wanted.borrow(), self.held.borrow());
-        let missing = wanted.iter().filter(|(_, schedule)| due(schedule)).map(|(id, _)| id);
-        let old = held.iter().filter(|(_, held)| due(&held.schedule)).map(|(id, _)| id);
+        let missing = wanted
+            .iter()
+            .filter(|(_, schedule)| due(schedule))
+            .map(|(id, _)| id);
+        let old = held
+            .iter()
+            .filter(|(_, held)| due(&held.schedule))
+            .map(|(id, _)| id);
         missing.chain(old).take(AT_ONCE).cloned().collect()
     }
 
@@ -244,11 +280,9 @@ async fn sign(
     let request = SignRequest { csr, identity };
     match tokio::time::timeout(CALL, client.sign(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(match status.code() {
-            tonic::Code::PermissionDenied | tonic::Code::InvalidArgument => {
-                NoCertificate::Refused(said(&status))
-            }
-            _ => NoCertificate::Unreachable(said(&status)),
+        Ok(Err(status)) => Err(match fault(&status) {
+            Fault::Invalid | Fault::NotPermitted => NoCertificate::Refused(said(&status)),
+            Fault::Control => NoCertificate::Unreachable(said(&status)),
         }),
         Err(_) => Err(NoCertificate::Unreachable("no answer in time".into())),
     }
@@ -259,10 +293,16 @@ pub(crate) async fn renew(control: Rc<Control>) {
     let mut own = own_schedule(&control);
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(client) = control.client.borrow().clone() else { continue };
+        let Some(client) = control.client.borrow().clone() else {
+            continue;
+        };
         let now = control.shared.now();
         for id in control.identities.due(now) {
-            if let Err(why) = control.identities.obtain(&control, client.clone(), &id).await {
+            if let Err(why) = control
+                .identities
+                .obtain(&control, client.clone(), &id)
+                .await
+            {
                 log::warn("identities", format!("{id}: {why}"));
                 control.identities.failed(&id, now, Dice(now.unix_ns));
             }
@@ -281,7 +321,11 @@ pub(crate) async fn renew(control: Rc<Control>) {
 
 fn own_schedule(control: &Control) -> Schedule {
     let membership = control.membership.borrow();
-    let leaf = membership.own.chain.first().map(|der| read_certificate(der));
+    let leaf = membership
+        .own
+        .chain
+        .first()
+        .map(|der| read_certificate(der));
     let validity = match leaf {
         Some(Ok((_, validity))) => in_ns(validity.not_before, validity.not_after),
         // Unreadable: renew at once.
@@ -296,7 +340,11 @@ async fn renew_own(control: &Control, client: Client) -> Result<(), NoCertificat
     // The key stays: the seal of the state files is derived from it.
     let csr = {
         let membership = control.membership.borrow();
-        membership.own.key.request_for_node(&id).map_err(|e| unusable(&e))?
+        membership
+            .own
+            .key
+            .request_for_node(&id)
+            .map_err(|e| unusable(&e))?
     };
     let SignResponse { chain, roots } = sign(client, csr, id.to_string()).await?;
     let mut membership = control.membership.borrow_mut();
@@ -304,6 +352,9 @@ async fn renew_own(control: &Control, client: Client) -> Result<(), NoCertificat
     if !roots.is_empty() {
         membership.roots = roots;
     }
-    control.identities.set_roots(&membership).map_err(|e| unusable(&e))?;
+    control
+        .identities
+        .set_roots(&membership)
+        .map_err(|e| unusable(&e))?;
     membership.save(&control.dir).map_err(|e| unusable(&e))
 }

@@ -39,7 +39,9 @@ impl JoinToken {
     /// Reads a token. Its text is a secret, so errors do not repeat it.
     pub(crate) fn parse(text: &str) -> Result<Self, NodeError> {
         let invalid = |why: &dyn fmt::Display| {
-            NodeError::Join(format!("the token is not one ({why}); make one with `tacit token`"))
+            NodeError::Join(format!(
+                "the token is not one ({why}); make one with `tacit token`"
+            ))
         };
         let body = text.trim().strip_prefix(PREFIX);
         let body = body.ok_or_else(|| invalid(&"it does not begin with tacit1."))?;
@@ -56,7 +58,9 @@ impl JoinToken {
         let mut out = [0; 32];
         let digits = self.ca_sha256.as_bytes();
         let pairs = digits.chunks_exact(2).map(|pair| {
-            std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok())
+            std::str::from_utf8(pair)
+                .ok()
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
         });
         let bytes: Option<Vec<u8>> = pairs.collect();
         match bytes {
@@ -64,22 +68,28 @@ impl JoinToken {
                 out.copy_from_slice(&bytes);
                 Ok(out)
             }
-            _ => Err(NodeError::Join("the token's fingerprint is not a SHA-256".into())),
+            _ => Err(NodeError::Join(
+                "the token's fingerprint is not a SHA-256".into(),
+            )),
         }
     }
 
     /// True if the control plane that made it is the one that `member` joined.
     pub(crate) fn is_of(&self, member: &Membership) -> bool {
-        let Ok(wanted) = self.root_sha256() else { return false };
-        let is_wanted = |root: &Vec<u8>| {
-            digest::digest(&digest::SHA256, root).as_ref() == wanted.as_slice()
+        let Ok(wanted) = self.root_sha256() else {
+            return false;
         };
+        let is_wanted =
+            |root: &Vec<u8>| digest::digest(&digest::SHA256, root).as_ref() == wanted.as_slice();
         self.trust_domain == member.id.trust_domain && member.roots.iter().any(is_wanted)
     }
 
     /// A new key for the node, and the request to certify it.
     pub(crate) fn request(&self) -> Result<(NodeId, PrivateKey, Vec<u8>), NodeError> {
-        let id = NodeId { trust_domain: self.trust_domain.clone(), name: self.node.clone() };
+        let id = NodeId {
+            trust_domain: self.trust_domain.clone(),
+            name: self.node.clone(),
+        };
         let told = |e: tacit_transport::identity::KeyError| NodeError::Join(e.to_string());
         let key = PrivateKey::generate().map_err(told)?;
         let csr = key.request_for_node(&id).map_err(told)?;
@@ -88,13 +98,19 @@ impl JoinToken {
 
     /// For the one call that is made without a certificate.
     pub(crate) fn connector(&self) -> Result<Connector, NodeError> {
-        Ok(Connector::pinned(self.root_sha256()?, control_id(&self.trust_domain)?))
+        Ok(Connector::pinned(
+            self.root_sha256()?,
+            control_id(&self.trust_domain)?,
+        ))
     }
 }
 
 fn control_id(trust_domain: &TrustDomain) -> Result<NodeId, NodeError> {
     let name = NodeName::try_from(CONTROL).map_err(|e| NodeError::Join(e.to_string()))?;
-    Ok(NodeId { trust_domain: trust_domain.clone(), name })
+    Ok(NodeId {
+        trust_domain: trust_domain.clone(),
+        name,
+    })
 }
 
 /// What a node got when it joined. Kept in the state directory: it is the node's identity.
@@ -145,13 +161,22 @@ impl Membership {
         };
         let file: File = serde_json::from_slice(&content).map_err(|e| unusable(&e))?;
         let all = |texts: &[String]| -> Result<Vec<Vec<u8>>, NodeError> {
-            texts.iter().map(|text| from_text(text).map_err(|e| unusable(&e))).collect()
+            texts
+                .iter()
+                .map(|text| from_text(text).map_err(|e| unusable(&e)))
+                .collect()
         };
         let key = from_text(&file.key).map_err(|e| unusable(&e))?;
         let key = PrivateKey::from_pkcs8(&key).map_err(|e| unusable(&e))?;
         Ok(Some(Self {
-            id: NodeId { trust_domain: file.trust_domain, name: file.node },
-            own: OwnIdentity { key, chain: all(&file.chain)? },
+            id: NodeId {
+                trust_domain: file.trust_domain,
+                name: file.node,
+            },
+            own: OwnIdentity {
+                key,
+                chain: all(&file.chain)?,
+            },
             roots: all(&file.roots)?,
             subnet: file.subnet,
             epoch: file.epoch,
@@ -161,7 +186,8 @@ impl Membership {
 
     /// Removes the file: the node joins anew when it starts again.
     pub(crate) fn forget(dir: &StateDir) -> Result<(), NodeError> {
-        dir.remove(FILE).map_err(|e| NodeError::state(dir.path(FILE), e))
+        dir.remove(FILE)
+            .map_err(|e| NodeError::state(dir.path(FILE), e))
     }
 
     /// Writes the file.
@@ -219,7 +245,9 @@ mod tests {
             assert!(token(&bad).is_err(), "{bad}");
         }
         assert!(JoinToken::parse("tacit2.e30").is_err());
-        let secret = JoinToken::parse("tacit1.c2VjcmV0").expect_err("no token").to_string();
+        let secret = JoinToken::parse("tacit1.c2VjcmV0")
+            .expect_err("no token")
+            .to_string();
         assert!(!secret.contains("c2VjcmV0"), "{secret}");
     }
 
@@ -230,11 +258,20 @@ mod tests {
         let id = NodeId::try_from("spiffe://mesh.local/tacit/node/a").expect("an id");
         let key = PrivateKey::generate().expect("a key");
         let pkcs8 = key.to_pkcs8();
-        let own = OwnIdentity { key, chain: vec![vec![1, 2]] };
+        let own = OwnIdentity {
+            key,
+            chain: vec![vec![1, 2]],
+        };
         let addresses = vec!["127.0.0.1:15012".parse().expect("an address")];
         let subnet = "10.96.1.0/24".to_owned();
-        let member =
-            Membership { id: id.clone(), own, roots: vec![vec![3]], subnet, epoch: 7, addresses };
+        let member = Membership {
+            id: id.clone(),
+            own,
+            roots: vec![vec![3]],
+            subnet,
+            epoch: 7,
+            addresses,
+        };
         member.save(&dir).expect("writes");
         let back = Membership::load(&dir).expect("reads").expect("is there");
         assert_eq!((back.id, back.epoch, back.roots), (id, 7, vec![vec![3]]));

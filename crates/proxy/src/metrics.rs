@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Mutex, PoisonError};
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -51,7 +51,10 @@ enum Outcome {
     /// A connection that has just begun.
     Opened,
     Closed(&'static str),
-    Request { status: u16, flags: &'static str },
+    Request {
+        status: u16,
+        flags: &'static str,
+    },
 }
 
 impl CallLabels {
@@ -111,7 +114,10 @@ impl EncodeLabelSet for PartyLabelsOf<'_> {
             (format!("{side}_{name}").as_str(), value.as_str()).encode(encoder.encode_label())
         };
         put("workload", unknown(workload.map(|w| &w.name)))?;
-        put("workload_namespace", unknown(workload.map(|w| &w.namespace)))?;
+        put(
+            "workload_namespace",
+            unknown(workload.map(|w| &w.namespace)),
+        )?;
         put("canonical_service", unknown(account))?;
         put("principal", unknown(party.identity.as_ref()))?;
         if let Some(locality) = &party.locality {
@@ -132,18 +138,36 @@ struct PartyLabelsOf<'a> {
 
 impl EncodeLabelSet for CallLabels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        use prometheus_client::encoding::EncodeLabel;
         ("reporter", reporter_word(self.reporter)).encode(encoder.encode_label())?;
-        PartyLabelsOf { side: "source", party: &self.source }.encode(encoder)?;
-        PartyLabelsOf { side: "destination", party: &self.destination }.encode(encoder)?;
+        PartyLabelsOf {
+            side: "source",
+            party: &self.source,
+        }
+        .encode(encoder)?;
+        PartyLabelsOf {
+            side: "destination",
+            party: &self.destination,
+        }
+        .encode(encoder)?;
         let service = self.service.as_ref();
-        let mut put =
-            |name: &str, value: &str| (name, value).encode(encoder.encode_label());
-        put("destination_service", &unknown(service.map(ServiceName::fqdn)))?;
-        put("destination_service_name", &unknown(service.map(|s| &s.name)))?;
-        put("destination_service_namespace", &unknown(service.map(|s| &s.namespace)))?;
+        let mut put = |name: &str, value: &str| (name, value).encode(encoder.encode_label());
+        put(
+            "destination_service",
+            &unknown(service.map(ServiceName::fqdn)),
+        )?;
+        put(
+            "destination_service_name",
+            &unknown(service.map(|s| &s.name)),
+        )?;
+        put(
+            "destination_service_namespace",
+            &unknown(service.map(|s| &s.namespace)),
+        )?;
         let secured = self.source.identity.is_some() && self.destination.identity.is_some();
-        put("connection_security_policy", if secured { "mutual_tls" } else { "unknown" })?;
+        put(
+            "connection_security_policy",
+            if secured { "mutual_tls" } else { "unknown" },
+        )?;
         match self.outcome {
             Outcome::Opened => put("request_protocol", "tcp"),
             Outcome::Closed(flags) => {
@@ -193,8 +217,15 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug)]
 enum Series {
     Opened(Counter),
-    Closed { closed: Counter, sent: Counter, received: Counter },
-    Requests { requests: Counter, duration: Histogram },
+    Closed {
+        closed: Counter,
+        sent: Counter,
+        received: Counter,
+    },
+    Requests {
+        requests: Counter,
+        duration: Histogram,
+    },
 }
 
 impl Metrics {
@@ -226,13 +257,33 @@ impl Metrics {
 
     fn register_traffic(&mut self) {
         let istio = self.registry.sub_registry_with_prefix("istio");
-        istio.register("requests", "Requests (source) or tries (destination)", self.requests.clone());
+        istio.register(
+            "requests",
+            "Requests (source) or tries (destination)",
+            self.requests.clone(),
+        );
         let help = "Time until the end of the response, in milliseconds";
         istio.register("request_duration_milliseconds", help, self.duration.clone());
-        istio.register("tcp_connections_opened", "Opaque connections begun", self.opened.clone());
-        istio.register("tcp_connections_closed", "Opaque connections ended", self.closed.clone());
-        istio.register("tcp_sent_bytes", "Bytes towards the caller", self.sent.clone());
-        istio.register("tcp_received_bytes", "Bytes towards the callee", self.received.clone());
+        istio.register(
+            "tcp_connections_opened",
+            "Opaque connections begun",
+            self.opened.clone(),
+        );
+        istio.register(
+            "tcp_connections_closed",
+            "Opaque connections ended",
+            self.closed.clone(),
+        );
+        istio.register(
+            "tcp_sent_bytes",
+            "Bytes towards the caller",
+            self.sent.clone(),
+        );
+        istio.register(
+            "tcp_received_bytes",
+            "Bytes towards the callee",
+            self.received.clone(),
+        );
     }
 
     fn register_node(&mut self) {
@@ -244,11 +295,23 @@ impl Metrics {
         let help = "Peers that could not prove who they are, or broke the protocol";
         node.register("bad_peers", help, self.bad_peers.clone());
         let help = "Unmeshed connections passed to what is not in the mesh";
-        node.register("outside_connections", help, self.outside_connections.clone());
+        node.register(
+            "outside_connections",
+            help,
+            self.outside_connections.clone(),
+        );
         let help = "Connections closed at once because a limit was reached";
-        node.register("refused_connections", help, self.refused_connections.clone());
+        node.register(
+            "refused_connections",
+            help,
+            self.refused_connections.clone(),
+        );
         let help = "Live connections closed because a policy change denies them";
-        node.register("connections_closed_by_policy", help, self.closed_by_policy.clone());
+        node.register(
+            "connections_closed_by_policy",
+            help,
+            self.closed_by_policy.clone(),
+        );
         let help = "Number of the generation in force";
         node.register("generation_number", help, self.generation_number.clone());
         let help = "Seconds since the control plane was last heard";
@@ -268,13 +331,24 @@ impl Metrics {
         let flags = flags(&event.ending);
         let outcome = match &event.kind {
             EventKind::Connection => Outcome::Closed(flags),
-            EventKind::Request { status, over_budget, .. } => {
+            EventKind::Request {
+                status,
+                over_budget,
+                ..
+            } => {
                 self.over_budget.inc_by(u64::from(*over_budget));
-                Outcome::Request { status: *status, flags }
+                Outcome::Request {
+                    status: *status,
+                    flags,
+                }
             }
         };
         match self.series(CallLabels::new(event, outcome)) {
-            Series::Closed { closed, sent, received } => {
+            Series::Closed {
+                closed,
+                sent,
+                received,
+            } => {
                 closed.inc();
                 sent.inc_by(event.bytes_received);
                 received.inc_by(event.bytes_sent);
@@ -305,7 +379,11 @@ impl Metrics {
         if let Some(series) = known.get(&labels) {
             return series.clone();
         }
-        let labels = if known.len() < MAX_SERIES { labels } else { labels.other() };
+        let labels = if known.len() < MAX_SERIES {
+            labels
+        } else {
+            labels.other()
+        };
         let series = match labels.outcome {
             Outcome::Opened => Series::Opened(self.opened.get_or_create_owned(&labels)),
             Outcome::Closed(_) => Series::Closed {
@@ -376,7 +454,10 @@ mod tests {
     #[test]
     fn counts_requests_and_bytes() {
         let metrics = Metrics::new();
-        let denied = Ending::Denied { reason: "no".into(), by: None };
+        let denied = Ending::Denied {
+            reason: "no".into(),
+            by: None,
+        };
         metrics.count(&event("web", request(200), Ending::Complete));
         metrics.count(&event("web", request(403), denied));
         metrics.count(&event("web", EventKind::Connection, Ending::Complete));
@@ -392,9 +473,15 @@ mod tests {
             ("tacit_denied_total{", 1.0),
             ("tacit_over_budget_total ", 2.0),
         ] {
-            assert!((value(&text, name) - expected).abs() < 1e-9, "{name} in\n{text}");
+            assert!(
+                (value(&text, name) - expected).abs() < 1e-9,
+                "{name} in\n{text}"
+            );
         }
-        assert!(text.contains("response_code=\"403\",response_flags=\"DENY\""), "{text}");
+        assert!(
+            text.contains("response_code=\"403\",response_flags=\"DENY\""),
+            "{text}"
+        );
         assert!(text.contains("source_workload=\"web\",source_workload_namespace=\"shop\""));
         assert!(text.contains("destination_service=\"payments.shop.svc.cluster.local\""));
     }
@@ -404,10 +491,16 @@ mod tests {
         let metrics = Metrics::new();
         let calls = MAX_SERIES + 500;
         for number in 0..calls {
-            metrics.count(&event(&format!("w{number}"), request(200), Ending::Complete));
+            metrics.count(&event(
+                &format!("w{number}"),
+                request(200),
+                Ending::Complete,
+            ));
         }
         let text = metrics.text().expect("encodes");
-        let lines = text.lines().filter(|line| line.starts_with("istio_requests_total{"));
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("istio_requests_total{"));
         assert_eq!(lines.count(), MAX_SERIES + 1);
         let counted = value(&text, "istio_requests_total{");
         assert!((counted - calls as f64).abs() < 1e-9, "none is lost");

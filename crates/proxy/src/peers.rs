@@ -36,13 +36,26 @@ fn update(control: &Control, peers: Vec<Peer>) {
             Err(why) => log::warn("peers", format!("a node without a route: {why}")),
         }
     }
-    control.routes.borrow_mut().update(&neighbours, &mut control.host.borrow_mut());
+    control
+        .routes
+        .borrow_mut()
+        .update(&neighbours, &mut control.host.borrow_mut());
 }
 
 fn neighbour(peer: Peer) -> Result<Neighbour, String> {
-    let Peer { node, subnet, host_addresses } = peer;
+    let Peer {
+        node,
+        subnet,
+        host_addresses,
+    } = peer;
     let subnet = Subnet::try_from(subnet.as_str())?;
-    let addresses: Result<Vec<IpAddr>, String> =
-        host_addresses.iter().map(|bytes| rows::address(bytes)).collect();
-    Ok(Neighbour { node, subnet, addresses: addresses? })
+    let addresses: Result<Vec<IpAddr>, String> = host_addresses
+        .iter()
+        .map(|bytes| rows::address(bytes))
+        .collect();
+    Ok(Neighbour {
+        node,
+        subnet,
+        addresses: addresses?,
+    })
 }

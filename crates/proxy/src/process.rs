@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 
 use crate::access_log::AccessLogWriter;
 use crate::control::Control;
-use crate::control_link::{self, CALL, first_of, said};
+use crate::control_link::{self, CALL, Fault, fault, first_of, said};
 use crate::error::NodeError;
 use crate::events::Events;
 use crate::generation::{self, Kept};
@@ -49,7 +49,9 @@ const STOP: Duration = Duration::from_secs(11);
 pub fn run(settings: Settings) -> Result<(), NodeError> {
     if settings.workers == 0 || settings.workers > MAX_WORKERS {
         let workers = settings.workers;
-        return Err(NodeError::Settings(format!("{workers} workers; 1 to {MAX_WORKERS} are")));
+        return Err(NodeError::Settings(format!(
+            "{workers} workers; 1 to {MAX_WORKERS} are"
+        )));
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -67,7 +69,12 @@ async fn live(settings: Settings) -> Result<(), NodeError> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let Booted { control, subscription, run_socket, metrics } = booted;
+    let Booted {
+        control,
+        subscription,
+        run_socket,
+        metrics,
+    } = booted;
     let tasks = [
         tokio::task::spawn_local(discovery::keep(control.clone())),
         tokio::task::spawn_local(discovery::watch_age(control.clone())),
@@ -154,19 +161,28 @@ async fn boot(settings: Settings) -> Result<Booted, NodeError> {
         settings,
     });
     workloads::refresh_identities(&control);
-    Ok(Booted { control, subscription, run_socket, metrics })
+    Ok(Booted {
+        control,
+        subscription,
+        run_socket,
+        metrics,
+    })
 }
 
 fn shared(settings: &Settings, membership: &Membership) -> Result<Arc<Shared>, NodeError> {
-    let files = tacit_sys::limits::raise_open_files().map_err(|e| {
-        NodeError::machine("raise the limit of open files", e, "see `ulimit -Hn`")
-    })?;
+    let files = tacit_sys::limits::raise_open_files()
+        .map_err(|e| NodeError::machine("raise the limit of open files", e, "see `ulimit -Hn`"))?;
     let most = files.saturating_sub(DESCRIPTORS_KEPT) / DESCRIPTORS_PER_CONNECTION;
     let resolvers = dns::resolvers::read(&settings.resolv_conf)
         .map_err(|e| NodeError::state(&settings.resolv_conf, e))?;
     let events = Events::new(AccessLogWriter::start(&settings.access_log)?);
     let nothing = nothing_yet(&membership.id.trust_domain)?;
-    Ok(Shared::new(nothing, events, resolvers, usize::try_from(most).unwrap_or(usize::MAX)))
+    Ok(Shared::new(
+        nothing,
+        events,
+        resolvers,
+        usize::try_from(most).unwrap_or(usize::MAX),
+    ))
 }
 
 /// Puts the last generation in force again, if there is one that this node wrote.
@@ -182,9 +198,15 @@ fn from_disk(
             let number = snapshot.generation;
             shared.put_in_force(Arc::new(snapshot));
             let unix_ns = discovery::last_contact(dir, seal);
-            shared.heard(Now { unix_ns, monotonic_ns: shared.now().monotonic_ns });
+            shared.heard(Now {
+                unix_ns,
+                monotonic_ns: shared.now().monotonic_ns,
+            });
             shared.judge_freshness();
-            log::info("node", format!("generation {number} is in force, from disk"));
+            log::info(
+                "node",
+                format!("generation {number} is in force, from disk"),
+            );
             Subscription::restored(node, number, tables)
         }
         Ok(_) => Subscription::new(node),
@@ -198,13 +220,20 @@ fn from_disk(
 
 /// What this node is, from disk or by joining.
 async fn membership(settings: &Settings, dir: &StateDir) -> Result<Membership, NodeError> {
-    let token = settings.join_token.as_deref().map(JoinToken::parse).transpose()?;
+    let token = settings
+        .join_token
+        .as_deref()
+        .map(JoinToken::parse)
+        .transpose()?;
     if let Some(member) = Membership::load(dir)? {
         let known = token.as_ref().is_none_or(|token| token.is_of(&member));
         if known && member.id.name == settings.node {
             return Ok(member);
         }
-        log::info("node", "joins anew: the token is of another mesh, or the name has changed");
+        log::info(
+            "node",
+            "joins anew: the token is of another mesh, or the name has changed",
+        );
         generation::forget(dir).map_err(|e| NodeError::state(dir.path(""), e))?;
     }
     let Some(token) = token else {
@@ -213,7 +242,9 @@ async fn membership(settings: &Settings, dir: &StateDir) -> Result<Membership, N
     };
     if token.node != settings.node {
         let (wanted, own) = (&token.node, &settings.node);
-        return Err(NodeError::Join(format!("the token is for node {wanted}, this is {own}")));
+        return Err(NodeError::Join(format!(
+            "the token is for node {wanted}, this is {own}"
+        )));
     }
     let until = tokio::time::Instant::now() + JOIN;
     loop {
@@ -257,19 +288,35 @@ async fn join(settings: &Settings, token: &JoinToken) -> Result<Membership, Join
             region: settings.region.clone(),
             zone: settings.zone.clone(),
         }),
-        host_addresses: host_addresses.iter().map(|ip| crate::rows::address_bytes(*ip)).collect(),
+        host_addresses: host_addresses
+            .iter()
+            .map(|ip| crate::rows::address_bytes(*ip))
+            .collect(),
     };
     let mut client = NodeApiClient::new(channel);
     let answer = tokio::time::timeout(CALL, client.join(request)).await;
     let answer = answer.map_err(|_| JoinFailed::NotYet("no answer in time".into()))?;
-    let answer = answer.map_err(|status| match status.code() {
-        tonic::Code::Unavailable => JoinFailed::NotYet(said(&status)),
-        _ => JoinFailed::Final(NodeError::Join(said(&status))),
+    let answer = answer.map_err(|status| match fault(&status) {
+        Fault::Control => JoinFailed::NotYet(said(&status)),
+        Fault::Invalid | Fault::NotPermitted => JoinFailed::Final(NodeError::Join(said(&status))),
     })?;
-    let JoinResponse { chain, roots, subnet, trust_domain: _, epoch } = answer.into_inner();
+    let JoinResponse {
+        chain,
+        roots,
+        subnet,
+        trust_domain: _,
+        epoch,
+    } = answer.into_inner();
     let own = tacit_transport::own::OwnIdentity { key, chain };
     let addresses = token.addresses.clone();
-    Ok(Membership { id, own, roots, subnet, epoch, addresses })
+    Ok(Membership {
+        id,
+        own,
+        roots,
+        subnet,
+        epoch,
+        addresses,
+    })
 }
 
 fn host_addresses(settings: &Settings, membership: &Membership) -> Vec<IpAddr> {
@@ -281,7 +328,9 @@ fn known_addresses(settings: &Settings, control: &[std::net::SocketAddr]) -> Vec
     if !settings.host_addresses.is_empty() {
         return settings.host_addresses.clone();
     }
-    let Some(control) = control.first() else { return Vec::new() };
+    let Some(control) = control.first() else {
+        return Vec::new();
+    };
     match routes::address_towards(control.ip()) {
         Ok(address) => address.into_iter().collect(),
         Err(error) => {

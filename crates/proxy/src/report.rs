@@ -31,25 +31,37 @@ pub(crate) async fn run(control: &Rc<Control>, mut client: Client) -> String {
 }
 
 fn request(control: &Control, started_unix_ns: u64) -> ReportRequest {
-    let readiness = readiness::all(control).into_iter().map(|(name, ports)| Readiness {
-        workload: Some(rows::namespaced(&name)),
-        ready: ports.into_iter().map(u32::from).collect(),
-    });
-    let traffic = control.shared.events.traffic().into_iter().map(|(pair, counts)| Traffic {
-        source: Some(Namespaced {
-            namespace: pair.namespace.to_string(),
-            name: pair.service_account.to_string(),
-        }),
-        service: Some(Namespaced {
-            namespace: pair.service.namespace.to_string(),
-            name: pair.service.name.to_string(),
-        }),
-        requests: counts.requests,
-        failures: counts.failures,
-    });
-    let certificates = control.identities.held().into_iter().map(|(id, not_after_unix)| {
-        HeldCertificate { identity: id.to_string(), not_after_unix }
-    });
+    let readiness = readiness::all(control)
+        .into_iter()
+        .map(|(name, ports)| Readiness {
+            workload: Some(rows::namespaced(&name)),
+            ready: ports.into_iter().map(u32::from).collect(),
+        });
+    let traffic = control
+        .shared
+        .events
+        .traffic()
+        .into_iter()
+        .map(|(pair, counts)| Traffic {
+            source: Some(Namespaced {
+                namespace: pair.namespace.to_string(),
+                name: pair.service_account.to_string(),
+            }),
+            service: Some(Namespaced {
+                namespace: pair.service.namespace.to_string(),
+                name: pair.service.name.to_string(),
+            }),
+            requests: counts.requests,
+            failures: counts.failures,
+        });
+    let certificates = control
+        .identities
+        .held()
+        .into_iter()
+        .map(|(id, not_after_unix)| HeldCertificate {
+            identity: id.to_string(),
+            not_after_unix,
+        });
     ReportRequest {
         readiness: readiness.collect(),
         traffic: traffic.collect(),

@@ -24,7 +24,10 @@ pub(crate) fn address(bytes: &[u8]) -> Result<IpAddr, String> {
 
 /// A workload's name in a message.
 pub(crate) fn namespaced(name: &WorkloadName) -> Namespaced {
-    Namespaced { namespace: name.namespace.to_string(), name: name.name.to_string() }
+    Namespaced {
+        namespace: name.namespace.to_string(),
+        name: name.name.to_string(),
+    }
 }
 
 /// A workload's name from a message.

@@ -29,18 +29,28 @@ pub enum RunError {
     /// The node went away, and the program with it.
     Lost(String),
     /// Something on this side does not work.
-    Here { doing: &'static str, reason: io::Error },
+    Here {
+        doing: &'static str,
+        reason: io::Error,
+    },
 }
 
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable { socket, reason } => {
-                write!(f, "no node answers at {}: {reason}. Is the mesh up?", socket.display())
+                write!(
+                    f,
+                    "no node answers at {}: {reason}. Is the mesh up?",
+                    socket.display()
+                )
             }
             Self::Refused { reason, .. } => f.write_str(reason),
             Self::Lost(reason) => {
-                write!(f, "the node went away ({reason}), and the program ended with it")
+                write!(
+                    f,
+                    "the node went away ({reason}), and the program ended with it"
+                )
             }
             Self::Here { doing, reason } => write!(f, "cannot {doing}: {reason}"),
         }
@@ -58,10 +68,12 @@ pub async fn run(
     request: &RunRequest,
     mut note: impl FnMut(&str),
 ) -> Result<RunStatus, RunError> {
-    let stream = UnixStream::connect(socket).await.map_err(|reason| RunError::Unreachable {
-        socket: socket.to_owned(),
-        reason,
-    })?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|reason| RunError::Unreachable {
+            socket: socket.to_owned(),
+            reason,
+        })?;
     let mut signals = forwarded_signals()?;
     send_request(&stream, request).await?;
     let (mut from_node, mut to_node) = stream.into_split();
@@ -93,7 +105,12 @@ async fn send_request(stream: &UnixStream, request: &RunRequest) -> Result<(), R
     let here = |doing| move |reason| RunError::Here { doing, reason };
     let directory = std::fs::File::open(".").map_err(here("open the current directory"))?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let descriptors = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), directory.as_fd()];
+    let descriptors = [
+        stdin.as_fd(),
+        stdout.as_fd(),
+        stderr.as_fd(),
+        directory.as_fd(),
+    ];
     let frame = encode(request).map_err(|e| RunError::Here {
         doing: "send the command and its environment",
         reason: e.into(),
@@ -140,8 +157,10 @@ fn forwarded_signals() -> Result<mpsc::Receiver<RunSignal>, RunError> {
         (SignalKind::user_defined2(), RunSignal::User2),
         (SignalKind::window_change(), RunSignal::WindowChange),
     ] {
-        let source = signal(kind)
-            .map_err(|reason| RunError::Here { doing: "watch signals", reason })?;
+        let source = signal(kind).map_err(|reason| RunError::Here {
+            doing: "watch signals",
+            reason,
+        })?;
         tokio::spawn(pass_on(source, word, send.clone()));
     }
     Ok(receive)

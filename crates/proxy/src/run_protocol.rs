@@ -193,10 +193,16 @@ mod tests {
             service_account: "web".into(),
             name: None,
             labels: [("app".into(), "web".into())].into(),
-            ports: vec![RunPort { name: "http".into(), port: 8080 }],
+            ports: vec![RunPort {
+                name: "http".into(),
+                port: 8080,
+            }],
             zone: String::new(),
             region: String::new(),
-            publish: vec![Publish { port: 80, target: 8080 }],
+            publish: vec![Publish {
+                port: 80,
+                target: 8080,
+            }],
             command: vec!["echo".into(), OsString::from_vec(vec![0xff, b'x'])],
             environment: vec![("A".into(), "B".into())],
         }
@@ -223,16 +229,24 @@ mod tests {
     #[test]
     fn refuses_long_and_garbled_frames() {
         let mut long = u32::MAX.to_be_bytes().to_vec();
-        assert!(matches!(decode::<RunRequest>(&mut long), Err(FrameError::TooLong(_))));
+        assert!(matches!(
+            decode::<RunRequest>(&mut long),
+            Err(FrameError::TooLong(_))
+        ));
         let mut garbled = vec![0, 0, 0, 2, b'{', b'x'];
-        assert!(matches!(decode::<RunRequest>(&mut garbled), Err(FrameError::Content(_))));
+        assert!(matches!(
+            decode::<RunRequest>(&mut garbled),
+            Err(FrameError::Content(_))
+        ));
     }
 
     #[test]
     fn exit_codes_are_those_of_a_shell() {
-        for (status, code) in
-            [(RunStatus::Exited(3), 3), (RunStatus::Signalled(15), 143), (RunStatus::Exited(0), 0)]
-        {
+        for (status, code) in [
+            (RunStatus::Exited(3), 3),
+            (RunStatus::Signalled(15), 143),
+            (RunStatus::Exited(0), 0),
+        ] {
             assert_eq!(status.exit_code(), code);
         }
     }

@@ -24,8 +24,7 @@ use crate::error::NodeError;
 use crate::log;
 use crate::program::Running;
 use crate::run_protocol::{
-    ClientMessage, DESCRIPTORS, NodeMessage, RefusalKind, RunRequest, RunSignal, decode,
-    encode,
+    ClientMessage, DESCRIPTORS, NodeMessage, RefusalKind, RunRequest, RunSignal, decode, encode,
 };
 use crate::workloads::{self, NotStarted, Place, Program, stream};
 
@@ -81,7 +80,10 @@ pub(crate) async fn serve(control: Rc<Control>, listener: UnixListener) {
 
 async fn refuse_one_too_many(mut stream: UnixStream) {
     let reason = format!("this node runs {MAX_RUNS} programs already");
-    let message = NodeMessage::Refused { kind: RefusalKind::Failed, reason };
+    let message = NodeMessage::Refused {
+        kind: RefusalKind::Failed,
+        reason,
+    };
     if let Ok(frame) = encode(&message) {
         // A client that does not listen is refused all the same.
         let _sent = stream.write_all(&frame).await;
@@ -106,7 +108,11 @@ impl Client {
             NotStarted::Invalid(_) => RefusalKind::Invalid,
             NotStarted::Unreachable(_) => RefusalKind::Unreachable,
         };
-        self.tell(&NodeMessage::Refused { kind, reason: why.to_string() }).await
+        self.tell(&NodeMessage::Refused {
+            kind,
+            reason: why.to_string(),
+        })
+        .await
     }
 }
 
@@ -122,7 +128,10 @@ async fn converse(control: &Rc<Control>, stream: UnixStream) -> io::Result<()> {
     let mut client = Client { messages, writer };
     let mut gids: BTreeSet<u32> = groups.iter().copied().collect();
     gids.insert(credentials.gid);
-    let runner = Runner { uid: credentials.uid, gids };
+    let runner = Runner {
+        uid: credentials.uid,
+        gids,
+    };
     let user = User {
         uid: credentials.uid,
         gid: credentials.gid,
@@ -152,7 +161,11 @@ fn registration(
     if let Some(name) = &request.name {
         Name::try_from(name.as_str()).map_err(|e| invalid(&e))?;
     }
-    let counts = [request.labels.len(), request.ports.len(), request.publish.len()];
+    let counts = [
+        request.labels.len(),
+        request.ports.len(),
+        request.publish.len(),
+    ];
     if counts.into_iter().any(|count| count > MAX_ITEMS) {
         return Err(invalid(&format!("more than {MAX_ITEMS} labels or ports")));
     }
@@ -173,7 +186,12 @@ fn registration(
     Ok(RegisterWorkloadRequest {
         namespace: request.namespace.clone(),
         service_account: request.service_account.clone(),
-        labels: labels.map(|(k, v)| Label { key: k.clone(), value: v.clone() }).collect(),
+        labels: labels
+            .map(|(k, v)| Label {
+                key: k.clone(),
+                value: v.clone(),
+            })
+            .collect(),
         zone: request.zone.clone(),
         region: request.region.clone(),
         ports: ports.collect(),
@@ -232,7 +250,11 @@ async fn wait_for_control(
     }
     let reason = "the control plane cannot be reached; a workload that it does not know yet \
                   waits for it";
-    client.tell(&NodeMessage::Waiting { reason: reason.into() }).await?;
+    client
+        .tell(&NodeMessage::Waiting {
+            reason: reason.into(),
+        })
+        .await?;
     loop {
         tokio::select! {
             found = control.client_within(REQUEST) => if found.is_some() { return Ok(found) },
@@ -265,7 +287,10 @@ async fn live(
     }
     let known = |snapshot: &tacit_model::Snapshot| snapshot.workloads.contains_key(&place.name);
     if control.snapshot_with(PUBLISHED, known).await.is_none() {
-        let text = format!("the control plane did not publish workload {} in time", place.name);
+        let text = format!(
+            "the control plane did not publish workload {} in time",
+            place.name
+        );
         return client.refuse(&NotStarted::Unreachable(text)).await;
     }
     let local = match workloads::bring_up(control, place, &request.publish, Some(wanted)).await {
@@ -341,8 +366,7 @@ async fn receive(
             return Ok((request, descriptors));
         }
         stream.readable().await?;
-        let read =
-            stream.try_io(Interest::READABLE, || fdpass::receive(stream, &mut chunk));
+        let read = stream.try_io(Interest::READABLE, || fdpass::receive(stream, &mut chunk));
         let (length, mut came) = match read {
             Ok(read) => read,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
@@ -353,7 +377,10 @@ async fn receive(
         }
         descriptors.append(&mut came);
         if descriptors.len() > DESCRIPTORS {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many descriptors"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "too many descriptors",
+            ));
         }
         rest.extend_from_slice(&chunk[..length]);
     }

@@ -89,20 +89,35 @@ mod tests {
         let seal = Seal::new(b"key");
         assert!(seal.read(&dir, "a").expect("reads").is_none());
         seal.write(&dir, "a", b"content").expect("writes");
-        assert_eq!(seal.read(&dir, "a").expect("reads").as_deref(), Some(&b"content"[..]));
-        assert!(matches!(Seal::new(b"other").read(&dir, "a"), Err(Unusable::Broken)));
+        assert_eq!(
+            seal.read(&dir, "a").expect("reads").as_deref(),
+            Some(&b"content"[..])
+        );
+        assert!(matches!(
+            Seal::new(b"other").read(&dir, "a"),
+            Err(Unusable::Broken)
+        ));
         let written = dir.read("a").expect("reads").expect("is there");
         dir.write("b", &written).expect("writes");
-        assert!(matches!(seal.read(&dir, "b"), Err(Unusable::Broken)), "another name");
+        assert!(
+            matches!(seal.read(&dir, "b"), Err(Unusable::Broken)),
+            "another name"
+        );
         for position in 0..written.len() {
             let mut tampered = written.clone();
             tampered[position] ^= 1;
             dir.write("a", &tampered).expect("writes");
-            assert!(matches!(seal.read(&dir, "a"), Err(Unusable::Broken)), "byte {position}");
+            assert!(
+                matches!(seal.read(&dir, "a"), Err(Unusable::Broken)),
+                "byte {position}"
+            );
         }
         for length in 0..written.len() {
             dir.write("a", &written[..length]).expect("writes");
-            assert!(matches!(seal.read(&dir, "a"), Err(Unusable::Broken)), "cut at {length}");
+            assert!(
+                matches!(seal.read(&dir, "a"), Err(Unusable::Broken)),
+                "cut at {length}"
+            );
         }
     }
 }

@@ -55,8 +55,7 @@ pub struct Settings {
 pub const MAX_WORKERS: usize = 64;
 
 /// Where the metrics of a machine's only node are served.
-pub const METRICS: SocketAddr =
-    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 15020);
+pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 15020);
 
 /// One worker for each two cores, at most 8: the applications need the others.
 #[must_use]

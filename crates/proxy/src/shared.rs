@@ -38,6 +38,9 @@ impl std::fmt::Display for Closed {
 const FRESH: u64 = 0;
 const EXPIRED: u64 = u64::MAX;
 
+/// The control plane answers a report each second; after this long it is taken to be gone.
+const SILENT: Duration = Duration::from_secs(3);
+
 /// One per process.
 pub(crate) struct Shared {
     snapshot: ArcSwap<Snapshot>,
@@ -96,7 +99,10 @@ impl Shared {
 
     /// Puts a snapshot in force for every decision from now on.
     pub(crate) fn put_in_force(&self, snapshot: Arc<Snapshot>) {
-        self.events.metrics.generation_number.set(snapshot.generation.number);
+        self.events
+            .metrics
+            .generation_number
+            .set(snapshot.generation.number);
         self.snapshot.store(snapshot);
     }
 
@@ -105,7 +111,9 @@ impl Shared {
         match self.freshness.load(Ordering::Relaxed) {
             FRESH => Freshness::Fresh,
             EXPIRED => Freshness::Expired,
-            left => Freshness::Stale { left: Duration::from_secs(left - 1) },
+            left => Freshness::Stale {
+                left: Duration::from_secs(left - 1),
+            },
         }
     }
 
@@ -128,27 +136,43 @@ impl Shared {
         let metrics = &self.events.metrics;
         metrics.stale.set(stale);
         let silent = now.unix_ns.saturating_sub(last.unix_ns) / 1_000_000_000;
-        metrics.offline_seconds.set(i64::try_from(silent).unwrap_or(i64::MAX));
+        metrics
+            .offline_seconds
+            .set(i64::try_from(silent).unwrap_or(i64::MAX));
         (former, fresh)
     }
 
     /// The control plane was heard at this moment.
     pub(crate) fn heard(&self, at: Now) {
-        *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *self
+            .last_heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = at;
     }
 
     /// When the control plane was last heard; `Now::default()`: never.
     pub(crate) fn last_heard(&self) -> Now {
-        *self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .last_heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True while the control plane cannot be reached.
+    pub(crate) fn control_is_silent(&self) -> bool {
+        self.now().since(self.last_heard()) > SILENT
     }
 
     /// Both clocks.
     pub(crate) fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let whole = |duration: Duration| {
-            u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-        };
-        Now { unix_ns: whole(unix), monotonic_ns: whole(self.clock.elapsed()) }
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let whole = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Now {
+            unix_ns: whole(unix),
+            monotonic_ns: whole(self.clock.elapsed()),
+        }
     }
 
     /// Takes a place for a connection; `None`: the process serves as many as it has descriptors
@@ -196,6 +220,5 @@ pub(crate) fn nothing_yet(trust_domain: &TrustDomain) -> Result<Snapshot, NodeEr
     };
     let mut tables = Tables::default();
     tables.0.insert(RowKey::Mesh, Row::Mesh(Arc::new(mesh)));
-    Snapshot::build(Generation::default(), &tables)
-        .map_err(|e| NodeError::Settings(e.to_string()))
+    Snapshot::build(Generation::default(), &tables).map_err(|e| NodeError::Settings(e.to_string()))
 }

@@ -18,7 +18,11 @@ impl StateDir {
     /// Makes the directory, mode 0700, if it is not there.
     pub(crate) fn open(path: &Path) -> Result<Self, NodeError> {
         let told = |e: io::Error| NodeError::state(path, e);
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(told)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(told)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(told)?;
         Ok(Self(path.to_owned()))
     }
@@ -38,7 +42,10 @@ impl StateDir {
         let mut content = Vec::new();
         file.take(MAX_FILE + 1).read_to_end(&mut content)?;
         if u64::try_from(content.len()).unwrap_or(u64::MAX) > MAX_FILE {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "larger than any state is"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "larger than any state is",
+            ));
         }
         Ok(Some(content))
     }
@@ -83,8 +90,14 @@ pub(crate) mod tests {
         assert_eq!(state.read("a").expect("reads"), None);
         state.write("a", b"one").expect("writes");
         state.write("a", b"two").expect("writes");
-        assert_eq!(state.read("a").expect("reads").as_deref(), Some(&b"two"[..]));
-        let mode = fs::metadata(state.path("a")).expect("is there").permissions().mode();
+        assert_eq!(
+            state.read("a").expect("reads").as_deref(),
+            Some(&b"two"[..])
+        );
+        let mode = fs::metadata(state.path("a"))
+            .expect("is there")
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(!state.path("a.new").exists());
         state.remove("a").expect("removes");

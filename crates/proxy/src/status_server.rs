@@ -72,7 +72,9 @@ pub(crate) async fn serve(control: Rc<Control>, listener: TcpListener) {
         };
         let (control, places) = (control.clone(), places.clone());
         tokio::task::spawn_local(async move {
-            let Ok(_place) = places.try_acquire() else { return };
+            let Ok(_place) = places.try_acquire() else {
+                return;
+            };
             let service = service_fn(move |request| {
                 let response = answer(&control, &request);
                 async move { Ok::<_, Infallible>(response) }
@@ -87,7 +89,11 @@ pub(crate) async fn serve(control: Rc<Control>, listener: TcpListener) {
 
 fn answer(control: &Control, request: &Request<Incoming>) -> Response<Body> {
     if request.method() != Method::GET {
-        return plain(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n".into());
+        return plain(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain",
+            "only GET\n".into(),
+        );
     }
     match request.uri().path() {
         "/metrics" => match control.shared.events.text() {
@@ -101,19 +107,30 @@ fn answer(control: &Control, request: &Request<Incoming>) -> Response<Body> {
             Ok(text) => plain(StatusCode::OK, "application/json", text),
             Err(error) => failed(&error),
         },
-        _ => plain(StatusCode::NOT_FOUND, "text/plain", "try /metrics or /status\n".into()),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "try /metrics or /status\n".into(),
+        ),
     }
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Response<Body> {
-    plain(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n"))
+    plain(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "text/plain",
+        format!("{error}\n"),
+    )
 }
 
 fn plain(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    headers.insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static(kind),
+    );
     response
 }
 
@@ -124,7 +141,12 @@ fn status(control: &Control) -> Status {
         name: hosted.local.name.to_string(),
         address: hosted.local.address(),
         identity: hosted.local.identity.to_string(),
-        ready: ready.get(&hosted.local.name).into_iter().flatten().copied().collect(),
+        ready: ready
+            .get(&hosted.local.name)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect(),
     });
     Status {
         node: control.settings.node.to_string(),

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tacit_model::Dice;
@@ -41,14 +40,26 @@ pub(crate) enum Role {
 /// An order to a worker.
 pub(crate) enum Order {
     /// Accept on this listener for all workers.
-    Listen { local: Arc<Local>, role: Role, listener: TcpListener },
+    Listen {
+        local: Arc<Local>,
+        role: Role,
+        listener: TcpListener,
+    },
     /// Serve this connection.
-    Serve { local: Arc<Local>, role: Role, stream: TcpStream },
+    Serve {
+        local: Arc<Local>,
+        role: Role,
+        stream: TcpStream,
+    },
     /// Answer this workload's DNS.
-    Dns { local: Arc<Local>, udp: std::net::UdpSocket, tcp: TcpListener },
+    Dns {
+        local: Arc<Local>,
+        udp: std::net::UdpSocket,
+        tcp: TcpListener,
+    },
     /// Another snapshot is in force: look at live connections again, then say so.
     LookAgain(oneshot::Sender<()>),
-    /// Nothing may pass any more: close all that lives.
+    /// Nothing may pass any more: close all opaque connections. HTTP halves ask per request.
     CloseAll(Arc<str>),
     /// A workload ended.
     Forget(Arc<Local>),
@@ -61,7 +72,6 @@ pub(crate) enum Order {
 /// The control thread's end of all workers.
 pub(crate) struct Workers {
     orders: Vec<mpsc::Sender<Order>>,
-    threads: Vec<JoinHandle<()>>,
     next: Cell<usize>,
 }
 
@@ -70,16 +80,22 @@ impl Workers {
     pub(crate) fn start(shared: &Arc<Shared>, seeds: Vec<Dice>) -> Result<Self, NodeError> {
         let (orders, queues): (Vec<_>, Vec<_>) =
             seeds.iter().map(|_| mpsc::channel(WAITING)).unzip();
-        let mut threads = Vec::new();
         for (index, (queue, seed)) in queues.into_iter().zip(seeds).enumerate() {
-            let deck = Deck { orders: orders.clone(), own: index, next: Cell::new(index) };
+            let deck = Deck {
+                orders: orders.clone(),
+                own: index,
+                next: Cell::new(index),
+            };
             let shared = shared.clone();
-            let thread = std::thread::Builder::new()
+            std::thread::Builder::new()
                 .name(format!("worker-{index}"))
-                .spawn(move || work(shared, seed, deck, queue));
-            threads.push(thread.map_err(|e| NodeError::thread(&e))?);
+                .spawn(move || work(shared, seed, deck, queue))
+                .map_err(|e| NodeError::thread(&e))?;
         }
-        Ok(Self { orders, threads, next: Cell::new(0) })
+        Ok(Self {
+            orders,
+            next: Cell::new(0),
+        })
     }
 
     /// Gives an order to one of the workers, in turn.
@@ -113,16 +129,6 @@ impl Workers {
             let _done = answer.await;
         }
     }
-
-    /// Ends the threads, after a drain.
-    pub(crate) fn join(self) {
-        drop(self.orders);
-        for thread in self.threads {
-            if thread.join().is_err() {
-                log::warn("worker", "a worker thread panicked");
-            }
-        }
-    }
 }
 
 /// A worker's end of all workers: whom accepted connections are dealt to.
@@ -135,7 +141,7 @@ pub(crate) struct Deck {
 /// Whom a connection was dealt to.
 pub(crate) enum Dealt {
     /// To this very worker.
-    Here(TcpStream),
+    Here(tokio::net::TcpStream),
     /// To another one, or to nobody because it is too far behind.
     Elsewhere,
 }
@@ -147,15 +153,19 @@ impl Deck {
         shared: &Shared,
         local: &Arc<Local>,
         role: Role,
-        stream: TcpStream,
+        stream: tokio::net::TcpStream,
     ) -> Dealt {
         let index = self.next.get();
         self.next.set((index + 1) % self.orders.len());
         if index == self.own {
             return Dealt::Here(stream);
         }
-        let order = Order::Serve { local: local.clone(), role, stream };
-        if self.orders[index].try_send(order).is_err() {
+        let order = stream.into_std().map(|stream| Order::Serve {
+            local: local.clone(),
+            role,
+            stream,
+        });
+        if !order.is_ok_and(|order| self.orders[index].try_send(order).is_ok()) {
             shared.events.metrics.refused_connections.inc();
         }
         Dealt::Elsewhere
@@ -179,20 +189,32 @@ async fn obey(shared: Arc<Shared>, seed: Dice, deck: Deck, mut orders: mpsc::Rec
     let deck = Rc::new(deck);
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Listen { local, role, listener } => {
+            Order::Listen {
+                local,
+                role,
+                listener,
+            } => {
                 let accepting = accept::run(context.clone(), deck.clone(), local, role, listener);
                 tokio::task::spawn_local(accepting);
             }
-            Order::Serve { local, role, stream } => accept::serve(&context, local, role, stream),
+            Order::Serve {
+                local,
+                role,
+                stream,
+            } => {
+                accept::serve_dealt(&context, local, role, stream);
+            }
             Order::Dns { local, udp, tcp } => start_dns(&context, local, udp, tcp),
             Order::LookAgain(done) => {
                 look_again(&context);
                 // Nobody waits any more: control has given up on us.
                 let _told = done.send(());
             }
-            Order::CloseAll(reason) => context.close_all(&reason),
+            Order::CloseAll(reason) => context.registry.close_all(&reason),
             Order::Forget(local) => {
-                context.registry.close_workload(&local, "the workload ended");
+                context
+                    .registry
+                    .close_workload(&local, "the workload ended");
                 context.pool.close_source(local.address());
             }
             Order::Probe(order) => {
@@ -234,21 +256,19 @@ async fn drain(context: &Context) {
         }
     };
     if tokio::time::timeout(DRAIN, ended).await.is_err() {
-        context.close_all("the node stops");
+        context.break_all();
     }
 }
 
-fn start_dns(
-    context: &Rc<Context>,
-    local: Arc<Local>,
-    udp: std::net::UdpSocket,
-    tcp: TcpListener,
-) {
+fn start_dns(context: &Rc<Context>, local: Arc<Local>, udp: std::net::UdpSocket, tcp: TcpListener) {
     let zone = dns::server::Zone::new(local.name.namespace.clone(), context.shared.clone());
     let (udp, tcp) = match (tokio::net::UdpSocket::from_std(udp), tcp_listener(tcp)) {
         (Ok(udp), Ok(tcp)) => (udp, tcp),
         (Err(error), _) | (_, Err(error)) => {
-            log::warn("dns", format!("workload {} has no names: {error}", local.name));
+            log::warn(
+                "dns",
+                format!("workload {} has no names: {error}", local.name),
+            );
             return;
         }
     };
@@ -261,7 +281,10 @@ fn start_dns(
             ended = by_tcp => ended,
         };
         if let Err(error) = ended {
-            log::warn("dns", format!("workload {} has no names any more: {error}", local.name));
+            log::warn(
+                "dns",
+                format!("workload {} has no names any more: {error}", local.name),
+            );
         }
     });
 }

@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tacit_model::{SpiffeId, WorkloadName};
-use tacit_sys::spawn::{
-    Bind, Capabilities, Directory, Group, Spawn, Started, StdioFrom, User,
-};
+use tacit_sys::spawn::{Bind, Capabilities, Directory, Group, Spawn, Started, StdioFrom, User};
 use tacit_transport::hbone::HBONE_PORT;
 use tacit_wire::proto::control::{
     RegisterWorkloadRequest, RegisterWorkloadResponse, UnregisterWorkloadRequest,
@@ -21,7 +19,7 @@ use tacit_wire::proto::control::{
 use tacit_wire::proto::mesh::Namespaced;
 
 use crate::control::{Client, Control, Hosted};
-use crate::control_link::{CALL, said};
+use crate::control_link::{CALL, Fault, fault, said};
 use crate::log;
 use crate::node::capture::{DNS_PORT, INBOUND_PORT, OUTBOUND_PORT};
 use crate::node::local::Local;
@@ -94,7 +92,11 @@ pub(crate) async fn register(
             return Err(NotStarted::Unreachable(text.into()));
         }
     };
-    let RegisterWorkloadResponse { workload, address, identity } = answer;
+    let RegisterWorkloadResponse {
+        workload,
+        address,
+        identity,
+    } = answer;
     let place = || -> Result<Place, String> {
         Ok(Place {
             name: rows::workload_name(workload)?,
@@ -107,46 +109,60 @@ pub(crate) async fn register(
 
 fn refusal(status: &tonic::Status) -> NotStarted {
     let text = said(status);
-    match status.code() {
-        tonic::Code::PermissionDenied => NotStarted::Refused(text),
-        tonic::Code::InvalidArgument
-        | tonic::Code::AlreadyExists
-        | tonic::Code::NotFound
-        | tonic::Code::FailedPrecondition
-        | tonic::Code::ResourceExhausted => NotStarted::Invalid(text),
-        _ => NotStarted::Unreachable(format!("the control plane cannot be reached: {text}")),
+    match fault(status) {
+        Fault::Invalid => NotStarted::Invalid(text),
+        Fault::NotPermitted => NotStarted::Refused(text),
+        Fault::Control => {
+            NotStarted::Unreachable(format!("the control plane cannot be reached: {text}"))
+        }
     }
 }
 
 /// Tells control that a workload of `tacit run` ended. If control is not there, it learns from
 /// the next Hello.
 pub(crate) async fn unregister(control: &Control, name: &WorkloadName) {
-    let Some(mut client) = control.client.borrow().clone() else { return };
-    let request = UnregisterWorkloadRequest { workload: Some(rows::namespaced(name)) };
+    let Some(mut client) = control.client.borrow().clone() else {
+        return;
+    };
+    let request = UnregisterWorkloadRequest {
+        workload: Some(rows::namespaced(name)),
+    };
     match tokio::time::timeout(CALL, client.unregister_workload(request)).await {
         Ok(Ok(_)) => {}
         Ok(Err(status)) => log::warn("workloads", format!("{name} ended: {}", said(&status))),
-        Err(_) => log::warn("workloads", format!("{name} ended; control does not answer")),
+        Err(_) => log::warn(
+            "workloads",
+            format!("{name} ended; control does not answer"),
+        ),
     }
 }
 
 /// The workloads of `tacit run` that live.
 pub(crate) fn living(control: &Control) -> Vec<Namespaced> {
     let hosted = control.hosted.borrow();
-    let registered = hosted.values().filter(|hosted| hosted.registration.is_some());
-    registered.map(|hosted| rows::namespaced(&hosted.local.name)).collect()
+    let registered = hosted
+        .values()
+        .filter(|hosted| hosted.registration.is_some());
+    registered
+        .map(|hosted| rows::namespaced(&hosted.local.name))
+        .collect()
 }
 
 /// A control plane that lost what it knew learns of living workloads again.
 pub(crate) async fn register_again(control: &Control, client: &Client) {
     let living: Vec<Hosted> = control.hosted.borrow().values().cloned().collect();
     for hosted in living {
-        let Some(registration) = &hosted.registration else { continue };
+        let Some(registration) = &hosted.registration else {
+            continue;
+        };
         let mut request = RegisterWorkloadRequest::clone(registration);
         request.name = Some(hosted.local.name.name.to_string());
         request.address = Some(rows::address_bytes(hosted.local.address()));
         if let Err(why) = register(client.clone(), request).await {
-            log::warn("workloads", format!("{} is not known any more: {why}", hosted.local.name));
+            log::warn(
+                "workloads",
+                format!("{} is not known any more: {why}", hosted.local.name),
+            );
         }
     }
 }
@@ -172,8 +188,14 @@ pub(crate) async fn bring_up(
         local.stop();
         return Err(error);
     }
-    let hosted = Hosted { local: local.clone(), registration: registration.map(Rc::new) };
-    control.hosted.borrow_mut().insert(place.name.clone(), hosted);
+    let hosted = Hosted {
+        local: local.clone(),
+        registration: registration.map(Rc::new),
+    };
+    control
+        .hosted
+        .borrow_mut()
+        .insert(place.name.clone(), hosted);
     Ok(local)
 }
 
@@ -196,17 +218,29 @@ async fn start_listeners(
         (Role::Hbone, SocketAddr::new(any, HBONE_PORT)),
     ] {
         let listener = inside.listen(at).map_err(machine)?;
-        orders.push(Order::Listen { local: local.clone(), role, listener });
+        orders.push(Order::Listen {
+            local: local.clone(),
+            role,
+            listener,
+        });
     }
     for Publish { port, target } in publish.iter().copied() {
         let listener = publish_port(port)?;
         let role = Role::Published { target };
-        orders.push(Order::Listen { local: local.clone(), role, listener });
+        orders.push(Order::Listen {
+            local: local.clone(),
+            role,
+            listener,
+        });
     }
     let dns = SocketAddr::new(loopback, DNS_PORT);
     let udp = inside.datagrams(dns).map_err(machine)?;
     let tcp = inside.listen(dns).map_err(machine)?;
-    orders.push(Order::Dns { local: local.clone(), udp, tcp });
+    orders.push(Order::Dns {
+        local: local.clone(),
+        udp,
+        tcp,
+    });
     for order in orders {
         control.workers.to_next(order).await;
     }
@@ -228,7 +262,10 @@ fn publish_port(port: u16) -> Result<std::net::TcpListener, NotStarted> {
 pub(crate) async fn take_down(control: &Rc<Control>, local: &Arc<Local>) {
     local.stop();
     control.hosted.borrow_mut().remove(&local.name);
-    control.workers.to_all(|| Order::Forget(local.clone())).await;
+    control
+        .workers
+        .to_all(|| Order::Forget(local.clone()))
+        .await;
     refresh_identities(control);
 }
 
@@ -255,17 +292,25 @@ pub(crate) async fn start_program(
     spawn.die_with_parent = Some(tacit_sys::signals::Signal::SIGKILL);
     spawn.group = Group::Session;
     let started = tokio::task::spawn_blocking(move || spawn.start()).await;
-    started.map_err(machine)?.map_err(|e| NotStarted::Invalid(e.to_string()))
+    started
+        .map_err(machine)?
+        .map_err(|e| NotStarted::Invalid(e.to_string()))
 }
 
 /// The bind mount that leads names to us; none on a machine without that file.
 fn resolv_conf(control: &Control) -> Vec<Bind> {
     let target = PathBuf::from("/etc/resolv.conf");
     if !target.exists() {
-        log::warn("workloads", "this machine has no /etc/resolv.conf; names do not work");
+        log::warn(
+            "workloads",
+            "this machine has no /etc/resolv.conf; names do not work",
+        );
         return Vec::new();
     }
-    vec![Bind { source: control.dir.path(RESOLV_CONF), target }]
+    vec![Bind {
+        source: control.dir.path(RESOLV_CONF),
+        target,
+    }]
 }
 
 /// Writes the file that workloads see. Readable by all: it is mounted into their view.
@@ -280,7 +325,10 @@ pub(crate) fn write_resolv_conf(dir: &crate::state_dir::StateDir) -> std::io::Re
 pub(crate) fn refresh_identities(control: &Control) {
     let snapshot = control.shared.current();
     let trust_domain = &snapshot.mesh.trust_domain;
-    let declared = snapshot.workloads.values().filter(|row| row.node == control.settings.node);
+    let declared = snapshot
+        .workloads
+        .values()
+        .filter(|row| row.node == control.settings.node);
     let mut ids: BTreeSet<SpiffeId> = declared.map(|row| row.identity(trust_domain)).collect();
     let hosted = control.hosted.borrow();
     ids.extend(hosted.values().map(|hosted| hosted.local.identity.clone()));

@@ -16,6 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, fchdir, getppid, setgroups, setpgid, setresgid, setresuid, setsid};
+use tokio::io::unix::AsyncFd;
 
 use crate::signals::{self, Signal};
 use crate::{NetNs, SysError};
@@ -203,6 +204,21 @@ impl Started {
     /// Sends a signal to the process's group; it must lead one (`Group::Own` or `Session`).
     pub fn signal_group(&self, signal: Signal) -> Result<(), SysError> {
         signals::send_to_group(self.pid, signal)
+    }
+
+    /// Makes its end something that async code can wait for: `readable` on the result.
+    ///
+    /// # Errors
+    /// Outside of a tokio runtime, or past its limit of descriptors.
+    pub fn watched(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: `as_raw_fd` is the `pidfd`, which this value owns and never closes or replaces
+        // while it lives.
+        #[expect(
+            unsafe_code,
+            reason = "AsyncFd asks for a promise about the descriptor"
+        )]
+        let watched = unsafe { AsyncFd::register(self) };
+        Ok(watched?)
     }
 
     /// Waits until it ends. Blocks; in async code wait until [`AsFd`] is readable first.

@@ -39,3 +39,22 @@ pub fn prepare(tcp: &TcpStream) -> io::Result<()> {
     // Small messages must not wait for the acknowledgement of earlier ones.
     tcp.set_nodelay(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{run, tcp_pair};
+
+    #[test]
+    fn what_nobody_redirected_went_where_it_arrived() {
+        run(async {
+            let (near, far) = tcp_pair().await;
+            assert_eq!(
+                original_destination(&far).unwrap(),
+                near.peer_addr().unwrap()
+            );
+            prepare(&far).unwrap();
+            assert!(far.nodelay().unwrap());
+        });
+    }
+}

@@ -1,6 +1,7 @@
 //! Reads what the mesh needs to know of an X.509 certificate.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tacit_model::{NodeId, SpiffeId};
 use x509_parser::extensions::GeneralName;
@@ -11,6 +12,23 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 pub struct Validity {
     pub not_before: u64,
     pub not_after: u64,
+}
+
+impl Validity {
+    /// While both hold.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            not_before: self.not_before.max(other.not_before),
+            not_after: self.not_after.min(other.not_after),
+        }
+    }
+
+    /// True until the certificate ends. Its beginning is the peers' matter: clocks differ.
+    #[must_use]
+    pub fn holds_now(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.is_ok_and(|now| now.as_secs() < self.not_after)
+    }
 }
 
 /// What a certificate says about whom it belongs to.

@@ -4,6 +4,7 @@
 //! Only [`own`], the mesh's own control connections, crosses threads. No public signature names
 //! a type of the TLS or HTTP/2 libraries.
 
+mod buffers;
 pub mod capture;
 mod certificate;
 pub mod dial;

@@ -72,7 +72,8 @@ pub(super) async fn route(shared: &Shared, caller: Caller, request: Request<Inco
         }
         (&Method::DELETE, ["v1", "nodes", name]) => {
             administrator(shared, &caller, "remove nodes")?;
-            let node: NodeName = name.parse_name()?;
+            let node = NodeName::try_from(*name)
+                .map_err(|error| problem(ProblemKind::BadRequest, error.to_string()))?;
             let removed = node.clone();
             shared
                 .engine
@@ -306,22 +307,6 @@ fn object_key(parts: &[&str]) -> Result<ObjectKey, Problem> {
             "{:?} is not KIND/NAMESPACE/NAME",
             parts.join("/")
         ))),
-    }
-}
-
-/// A name out of a path.
-trait ParseName {
-    fn parse_name<T>(&self) -> Result<T, Problem>
-    where
-        T: for<'a> TryFrom<&'a str, Error = tacit_model::names::InvalidName>;
-}
-
-impl ParseName for str {
-    fn parse_name<T>(&self) -> Result<T, Problem>
-    where
-        T: for<'a> TryFrom<&'a str, Error = tacit_model::names::InvalidName>,
-    {
-        T::try_from(self).map_err(|error| problem(ProblemKind::BadRequest, error.to_string()))
     }
 }
 

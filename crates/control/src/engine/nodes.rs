@@ -163,10 +163,15 @@ impl Engine {
         if let Some(subnet) = draft.state.subnets.get(node) {
             return Ok(*subnet);
         }
-        let range = Range::of(self.compiled.compiler.ranges().workloads).ok_or_else(|| {
-            let message = "Mesh.workloadAddresses is no IPv4 range";
-            problem(ProblemKind::Unavailable, message)
-        })?;
+        let range = self
+            .compiled
+            .compiler
+            .ranges()
+            .and_then(|ranges| Range::of(ranges.workloads))
+            .ok_or_else(|| {
+                let message = "Mesh.workloadAddresses is no IPv4 range";
+                problem(ProblemKind::Unavailable, message)
+            })?;
         let taken: BTreeSet<Range> = draft.state.subnets.values().copied().collect();
         let subnet = range.free_subnet(&taken).ok_or_else(|| {
             let message = format!(

@@ -13,7 +13,7 @@ use tacit_wire::server::View;
 use super::compile::Compiled;
 use super::objects::{Held, object_ref};
 use super::state::State;
-use crate::store::records::NodeRecord;
+use crate::store::records::{NodeRecord, Ready};
 use crate::workloads::Range;
 
 /// Cheap to clone: everything large is shared.
@@ -31,6 +31,8 @@ pub(crate) struct Published {
     pub(crate) since: Arc<BTreeMap<ObjectRef, Generation>>,
     pub(crate) nodes: Arc<BTreeMap<NodeName, NodeRecord>>,
     pub(crate) subnets: Arc<BTreeMap<NodeName, Range>>,
+    /// Ports that accept connections, as nodes said last.
+    pub(crate) ready: Arc<Ready>,
     /// Unix seconds at which something expires.
     pub(crate) wake_at: Option<i64>,
     /// Why nothing can be changed now.
@@ -51,6 +53,7 @@ impl Published {
             since: Arc::default(),
             nodes: Arc::default(),
             subnets: Arc::default(),
+            ready: Arc::default(),
             wake_at: None,
             read_only: None,
         }
@@ -84,6 +87,7 @@ impl Published {
             since: Arc::new(self.changed(generation, &compiled.inputs.objects)),
             nodes: Arc::new(state.nodes.clone()),
             subnets: Arc::new(state.subnets.clone()),
+            ready: Arc::new(state.ready.clone()),
             wake_at: compiled.output.wake_at,
             read_only: None,
         })

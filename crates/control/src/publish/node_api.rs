@@ -365,18 +365,10 @@ fn at_most(count: usize, limit: usize, what: &str) -> Result<(), Status> {
     )))
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "used as the argument of map_err"
-)]
 fn invalid(error: impl std::fmt::Display) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "used as the argument of map_err"
-)]
 fn refused(error: AuthorityError) -> Status {
     match error {
         AuthorityError::BadKeys(_) => Status::internal(error.to_string()),
@@ -386,10 +378,6 @@ fn refused(error: AuthorityError) -> Status {
 }
 
 /// A problem as gRPC has it; the message is the same.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "used as the argument of map_err"
-)]
 pub(super) fn status(problem: Problem) -> Status {
     let message = problem.message.to_string();
     match problem.kind {

@@ -124,11 +124,14 @@ fn fault(at: &str, error: redb::Error) -> StoreError {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "any other kind has its own words"
+)]
 fn io_fault(at: &str, error: &io::Error) -> StoreError {
     let fault = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::Full,
         io::ErrorKind::InvalidData => Fault::Corrupt(error.to_string()),
-        // Any other kind has its own words.
         _ => Fault::Io(error.to_string()),
     };
     StoreError {

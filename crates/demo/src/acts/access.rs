@@ -5,8 +5,9 @@ use std::io;
 use crate::acts::apply;
 use crate::figures::{Bound, count};
 use crate::hosts::CONTROL;
-use crate::mesh::until;
-use crate::stage::Stage;
+use crate::mesh::{COMMAND_PATIENCE, until};
+use crate::process::finish;
+use crate::stage::{Stage, shell_words};
 
 const ACT: &str = "d";
 const POLICY: &str = include_str!("../../policies/access.yaml");
@@ -32,11 +33,9 @@ pub(crate) async fn play(stage: &mut Stage) -> io::Result<()> {
         &["tacit", "sample", "--name", "ledger"],
         None,
     )?;
-    until(
-        "the ledger to serve",
-        crate::mesh::COMMAND_PATIENCE,
-        async || Ok(call(stage, "shop/web", &[]).await? == "200"),
-    )
+    until("the ledger to serve", COMMAND_PATIENCE, async || {
+        Ok(call(stage, "shop/web", &[]).await? == "200")
+    })
     .await?;
     let before = call(stage, "shop/web", &[]).await?;
     let before = u64::from(before == "200");
@@ -83,8 +82,17 @@ pub(crate) async fn play(stage: &mut Stage) -> io::Result<()> {
     stage.stop_apps().await
 }
 
-/// Calls the ledger with stock curl; the status that it got. Options may contain another URL.
+/// Says and makes a call to the ledger; the status that it got.
 async fn call(stage: &Stage, identity: &str, options: &[&str]) -> io::Result<String> {
+    let args = words(identity, options);
+    stage
+        .voice
+        .command(HOST, &format!("tacit {}", shell_words(&args)))?;
+    status(stage, &args).await
+}
+
+/// A call with stock curl. Options may contain another URL than the usual one.
+fn words<'a>(identity: &'a str, options: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec![
         "run",
         "--as",
@@ -100,7 +108,16 @@ async fn call(stage: &Stage, identity: &str, options: &[&str]) -> io::Result<Str
     if !options.iter().any(|option| option.starts_with("http")) {
         args.push(URL);
     }
-    let done = stage.tell(HOST, &args).await?;
+    args
+}
+
+async fn status(stage: &Stage, args: &[&str]) -> io::Result<String> {
+    let done = finish(
+        stage.hosts.get(HOST)?.job("tacit", args),
+        "",
+        COMMAND_PATIENCE,
+    )
+    .await?;
     Ok(done.stdout.trim().to_owned())
 }
 

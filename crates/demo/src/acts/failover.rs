@@ -1,9 +1,10 @@
 //! Act (c): a zone dies, silently and with a bang; then a region.
 
 use std::io;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::acts::{Plan, apply, start_payment, start_payments};
+use crate::calls::unix_ms;
 use crate::hosts::{CONTROL, ZONES, kill_trees};
 use crate::load::report::Report;
 use crate::stage::{App, Loader, Stage};
@@ -126,17 +127,17 @@ async fn one(stage: &mut Stage, death: &Death) -> io::Result<()> {
     wait_for_tries(stage, &mut loads, death.doomed, TRIES_BEFORE).await?;
 
     begin(&mut loads, "after").await?;
-    let struck = now();
+    let struck = unix_ms();
     strike(stage, death).await?;
     let before = reports(stage, &mut loads).await?;
     watch(stage, &mut loads, AFTER).await?;
 
     begin(&mut loads, "back").await?;
-    let revived = now();
+    let revived = unix_ms();
     let after = reports(stage, &mut loads).await?;
     revive(stage, death).await?;
     wait_for_tries(stage, &mut loads, death.doomed, TRIES_BACK).await?;
-    let returned = now();
+    let returned = unix_ms();
     let mut back = Vec::new();
     for load in loads {
         back.push(load.stop(&stage.voice).await?);
@@ -268,11 +269,4 @@ async fn revive(stage: &mut Stage, death: &Death) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Milliseconds since 1970.
-fn now() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64() * 1000.0)
 }

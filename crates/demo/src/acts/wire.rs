@@ -3,12 +3,13 @@
 use std::fs;
 use std::io;
 
-use crate::acts::{CALLER, Plan, complete, seen, start_payments};
+use crate::acts::{CALLEE, CALLER, Plan, complete, seen, start_payments};
+use crate::calls::{self, Call, unix_ms};
 use crate::capture::Captured;
 use crate::figures::{Bound, count};
-use crate::hosts::Host;
+use crate::hosts::{Host, ZONES};
 use crate::load::report::Report;
-use crate::mesh::COMMAND_PATIENCE;
+use crate::mesh::{COMMAND_PATIENCE, until};
 use crate::process::finish;
 use crate::stage::{Loader, Stage};
 
@@ -36,11 +37,13 @@ pub(crate) async fn play(stage: &mut Stage) -> io::Result<()> {
         ..Plan::new("eu-west-1b", "wire")
     };
     let before: u64 = seen(stage).await?.iter().map(|seen| seen.started).sum();
+    let since = unix_ms();
     let report = plan.start(stage)?.finish(&stage.voice).await?;
     nginx(stage).await?;
     let captured = capture.finish(SECRET).await?;
     let arrived: u64 = seen(stage).await?.iter().map(|seen| seen.started).sum();
     meshed(stage, &report, captured, arrived - before)?;
+    authenticated(stage, since)?;
     plain_call_is_refused(stage).await?;
 
     without_mesh(stage).await?;
@@ -92,6 +95,36 @@ fn meshed(stage: &mut Stage, report: &Report, captured: Captured, arrived: u64) 
     stage.figure(ACT, what, count(captured.found), Bound::Exactly(0.0))
 }
 
+/// What the callees' nodes say of their callers, by the certificates that these showed.
+fn authenticated(stage: &mut Stage, since: f64) -> io::Result<()> {
+    let mut calls = Vec::new();
+    for (zone, _) in ZONES {
+        let log = stage.hosts.get(zone)?.dir.join("run/access.log");
+        calls.extend(calls::read(&log, CALLEE, since)?);
+    }
+    calls.retain(|call| !call.at_source);
+    let known = |call: &&Call| {
+        call.identity
+            .as_deref()
+            .is_some_and(|identity| identity.ends_with("/ns/shop/sa/web"))
+    };
+    let verified = calls.iter().filter(known).count() as u64;
+    let what = "calls whose caller the callee's node knew by certificate";
+    stage.figure(
+        ACT,
+        what,
+        count(verified),
+        Bound::Exactly(count(REQUESTS).0),
+    )?;
+    let what = "calls whose caller it did not know";
+    stage.figure(
+        ACT,
+        what,
+        count(calls.len() as u64 - verified),
+        Bound::Exactly(0.0),
+    )
+}
+
 /// Stock nginx as a workload, called by stock curl.
 async fn nginx(stage: &mut Stage) -> io::Result<()> {
     if !["/usr/sbin/nginx", "/usr/bin/nginx"]
@@ -124,20 +157,26 @@ async fn nginx(stage: &mut Stage) -> io::Result<()> {
     ];
     let command = ["nginx", "-c", &config, "-g", "daemon off;"];
     stage.start_app("us-east-1a", &run, &command, None)?;
-    let url = "http://static.shop/";
-    let args = [
+    let call = [
+        "run",
+        "--as",
+        CALLER,
+        "--",
+        "curl",
         "-sS",
         "--max-time",
         "5",
-        "--retry",
-        "20",
-        "--retry-all-errors",
-        "--retry-delay",
+        "http://static.shop/",
     ];
-    let mut command = vec!["run", "--as", CALLER, "--", "curl"];
-    command.extend(args);
-    command.extend(["1", url]);
-    let done = stage.must("eu-west-1a", &command, "").await?;
+    until("nginx to serve", COMMAND_PATIENCE, async || {
+        let job = stage.hosts.get("eu-west-1a")?.job("tacit", &call);
+        Ok(finish(job, "", COMMAND_PATIENCE)
+            .await?
+            .stdout
+            .contains(SECRET))
+    })
+    .await?;
+    let done = stage.must("eu-west-1a", &call, "").await?;
     stage.voice.quote(&done.stdout, 3)?;
     let whole = u64::from(done.stdout.contains(SECRET));
     stage.figure(
@@ -256,7 +295,7 @@ fn plain_sample(stage: &Stage, host: &Host) -> io::Result<crate::process::Runnin
 }
 
 async fn wait_for_plain(stage: &Stage, host: &Host, url: &str) -> io::Result<()> {
-    crate::mesh::until("the plain application", COMMAND_PATIENCE, async || {
+    until("the plain application", COMMAND_PATIENCE, async || {
         let done = finish(
             host.job("curl", &["-s", "-m", "1", url]),
             "",

@@ -14,8 +14,8 @@ use tacit_model::tables::{
     Protocol, Row, ServicePort, ServiceRow, TargetPort, Tenancy, WorkloadPort, WorkloadRow,
 };
 use tacit_model::{
-    Generation, Locality, Namespace, PolicyName, ServiceAccount, ServiceName, Snapshot, Tables,
-    WorkloadName,
+    Generation, Locality, Namespace, PolicyName, ServiceAccount, ServiceName, Snapshot, SpiffeId,
+    Tables, WorkloadName,
 };
 
 /// The port of the service and of the workloads.
@@ -32,6 +32,11 @@ pub(crate) fn endpoint(n: u8) -> SocketAddr {
 /// The address of the caller.
 pub(crate) fn caller() -> IpAddr {
     Ipv4Addr::new(10, 96, 0, 1).into()
+}
+
+/// The identity of the caller.
+pub(crate) fn frontend() -> SpiffeId {
+    "spiffe://test/ns/shop/sa/frontend".try_into().unwrap()
 }
 
 pub(crate) fn namespace() -> Namespace {
@@ -53,8 +58,9 @@ pub(crate) fn service() -> ServiceName {
 }
 
 /// What a retry policy of these tests sets.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Policy {
+    pub(crate) budget_percent: u32,
     pub(crate) attempts: u32,
     pub(crate) on: Vec<RetryOn>,
     pub(crate) codes: Vec<u16>,
@@ -65,11 +71,24 @@ pub(crate) struct Policy {
     pub(crate) max_body: Option<u64>,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            budget_percent: 100,
+            attempts: 0,
+            on: Vec::new(),
+            codes: Vec::new(),
+            non_idempotent: false,
+            request: Duration::ZERO,
+            per_try: Duration::ZERO,
+            idle: None,
+            max_body: None,
+        }
+    }
+}
+
 impl Policy {
     fn layer(&self) -> Layer {
-        fn set<T>(value: T) -> Option<Sourced<T>> {
-            Some(Sourced::default_of(value))
-        }
         let when = RetryWhen {
             on: self.on.iter().copied().collect(),
             codes: self.codes.iter().copied().collect(),
@@ -83,22 +102,22 @@ impl Policy {
             max: Duration::from_millis(2),
         };
         let budget = Budget {
-            retry_percent: 100,
+            retry_percent: self.budget_percent,
             interval: Duration::from_secs(10),
-            min_per_second: 1000,
+            min_per_second: if self.budget_percent == 0 { 0 } else { 1000 },
         };
         Layer {
             callers: None,
             fields: Fields {
-                request: set(self.request),
-                per_try: set(self.per_try),
-                idle: self.idle.and_then(set),
-                attempts: set(self.attempts),
-                when: set(when),
-                methods: set(methods),
-                backoff: set(backoff),
-                budget: set(budget),
-                max_body: self.max_body.and_then(set),
+                request: Some(Sourced::default_of(self.request)),
+                per_try: Some(Sourced::default_of(self.per_try)),
+                idle: self.idle.map(Sourced::default_of),
+                attempts: Some(Sourced::default_of(self.attempts)),
+                when: Some(Sourced::default_of(when)),
+                methods: Some(Sourced::default_of(methods)),
+                backoff: Some(Sourced::default_of(backoff)),
+                budget: Some(Sourced::default_of(budget)),
+                max_body: self.max_body.map(Sourced::default_of),
                 ..Fields::default()
             },
         }

@@ -17,12 +17,12 @@ const MAX_DATAGRAM: usize = 4096;
 
 /// The resolvers that a `resolv.conf` names.
 pub(crate) fn parse(text: &str) -> Vec<SocketAddr> {
-    let address = |line: &str| {
-        let mut words = line.split_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next())?
-    };
-    let addresses = text.lines().filter_map(address);
-    addresses
+    let lines = text.lines().map(str::split_whitespace);
+    let named = lines.filter_map(|mut words| {
+        let is_resolver = words.next() == Some("nameserver");
+        words.next().filter(|_| is_resolver)
+    });
+    named
         .filter_map(|word| word.parse::<IpAddr>().ok())
         .map(|ip| SocketAddr::new(ip, 53))
         .take(MAX_RESOLVERS)

@@ -89,7 +89,9 @@ pub(crate) async fn serve_udp(zone: Rc<Zone>, socket: UdpSocket) -> io::Result<(
         };
         let (zone, socket) = (zone.clone(), socket.clone());
         let query = buffer[..length].to_vec();
-        tokio::task::spawn_local(async move { answer_datagram(&zone, &socket, &query, from).await });
+        tokio::task::spawn_local(
+            async move { answer_datagram(&zone, &socket, &query, from).await },
+        );
     }
 }
 

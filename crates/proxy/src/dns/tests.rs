@@ -60,7 +60,10 @@ fn ask(query: &[u8]) -> String {
         Reply::Answer(bytes) => {
             let message = Message::from_vec(&bytes).expect("decodes");
             assert!(message.metadata.authoritative);
-            assert_eq!(message.metadata.id, Message::from_vec(query).expect("decodes").metadata.id);
+            assert_eq!(
+                message.metadata.id,
+                Message::from_vec(query).expect("decodes").metadata.id
+            );
             let mut text = message.metadata.response_code.to_string();
             for record in &message.answers {
                 assert!((5..=30).contains(&record.ttl));
@@ -80,12 +83,20 @@ fn names_of_services() {
         ("web.shop", RecordType::A, "No Error 240.96.0.1"),
         ("web.blog", RecordType::A, "No Error 240.96.0.2"),
         ("web.blog.svc", RecordType::A, "No Error 240.96.0.2"),
-        ("web.blog.svc.cluster.local.", RecordType::A, "No Error 240.96.0.2"),
+        (
+            "web.blog.svc.cluster.local.",
+            RecordType::A,
+            "No Error 240.96.0.2",
+        ),
         ("web", RecordType::AAAA, none),
         ("web", RecordType::HTTPS, none),
         ("six", RecordType::AAAA, "No Error fd00:7ac1:7::1"),
         ("six", RecordType::A, none),
-        ("nobody.shop.svc.cluster.local", RecordType::A, "Non-Existent Domain"),
+        (
+            "nobody.shop.svc.cluster.local",
+            RecordType::A,
+            "Non-Existent Domain",
+        ),
         ("svc.cluster.local", RecordType::A, "Non-Existent Domain"),
         ("nobody.shop", RecordType::A, "forward"),
         ("example.com", RecordType::A, "forward"),
@@ -99,9 +110,13 @@ fn names_of_services() {
 #[test]
 fn what_is_no_question() {
     assert_eq!(ask(b"garbage"), "silence");
-    let answer = Message::response(7, OpCode::Query).to_vec().expect("encodes");
+    let answer = Message::response(7, OpCode::Query)
+        .to_vec()
+        .expect("encodes");
     assert_eq!(ask(&answer), "silence");
-    let empty = Message::new(7, MessageType::Query, OpCode::Query).to_vec().expect("encodes");
+    let empty = Message::new(7, MessageType::Query, OpCode::Query)
+        .to_vec()
+        .expect("encodes");
     assert_eq!(ask(&empty), "Form Error");
     let update = Message::new(7, MessageType::Query, OpCode::Update);
     let mut update = update;

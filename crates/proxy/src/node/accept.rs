@@ -1,12 +1,10 @@
 //! Accepts connections of one workload and deals each once to a worker, where it stays.
 
-use std::io;
-use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::context::Context;
 use super::local::Local;
@@ -23,9 +21,9 @@ pub(crate) async fn run(
     deck: Rc<Deck>,
     local: Arc<Local>,
     role: Role,
-    listener: TcpListener,
+    listener: std::net::TcpListener,
 ) {
-    let listener = match AsyncFd::new(listener) {
+    let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
             log::warn("accept", format!("{role:?} of {}: {error}", local.name));
@@ -45,12 +43,12 @@ async fn accept_all(
     deck: &Deck,
     local: &Arc<Local>,
     role: Role,
-    listener: &AsyncFd<TcpListener>,
+    listener: &TcpListener,
 ) {
     let mut said = false;
     loop {
-        match accept_one(listener).await {
-            Ok(stream) => match deck.deal(&context.shared, local, role, stream) {
+        match listener.accept().await {
+            Ok((stream, _)) => match deck.deal(&context.shared, local, role, stream) {
                 Dealt::Here(stream) => serve(context, local.clone(), role, stream),
                 Dealt::Elsewhere => {}
             },
@@ -65,27 +63,26 @@ async fn accept_all(
     }
 }
 
-async fn accept_one(listener: &AsyncFd<TcpListener>) -> io::Result<TcpStream> {
-    loop {
-        let mut ready = listener.readable().await?;
-        match ready.try_io(|listener| listener.get_ref().accept()) {
-            Ok(accepted) => return accepted.map(|(stream, _)| stream),
-            Err(_would_block) => {}
-        }
+/// Serves a connection that another worker accepted.
+pub(crate) fn serve_dealt(
+    context: &Rc<Context>,
+    local: Arc<Local>,
+    role: Role,
+    stream: std::net::TcpStream,
+) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => serve(context, local, role, stream),
+        Err(error) => log::warn("accept", format!("{role:?} of {}: {error}", local.name)),
     }
 }
 
 /// Serves one connection on this worker, in a task of its own.
-pub(crate) fn serve(context: &Rc<Context>, local: Arc<Local>, role: Role, stream: TcpStream) {
-    let Some(place) = context.shared.enter() else { return };
-    let stream = match into_tokio(stream) {
-        Ok(stream) => stream,
-        Err(error) => {
-            log::warn("accept", format!("{role:?} of {}: {error}", local.name));
-            context.shared.leave(place);
-            return;
-        }
+fn serve(context: &Rc<Context>, local: Arc<Local>, role: Role, stream: TcpStream) {
+    let Some(place) = context.shared.enter() else {
+        return;
     };
+    // Without it, small messages wait; a socket that is broken already says so when it is read.
+    let _set = stream.set_nodelay(true);
     let context = context.clone();
     context.live.set(context.live.get() + 1);
     tokio::task::spawn_local(async move {
@@ -100,10 +97,4 @@ pub(crate) fn serve(context: &Rc<Context>, local: Arc<Local>, role: Role, stream
         context.live.set(context.live.get() - 1);
         context.shared.leave(place);
     });
-}
-
-fn into_tokio(stream: TcpStream) -> io::Result<tokio::net::TcpStream> {
-    stream.set_nonblocking(true)?;
-    stream.set_nodelay(true)?;
-    tokio::net::TcpStream::from_std(stream)
 }

@@ -28,7 +28,7 @@ pub(crate) fn ruleset() -> String {
     }}
 
     chain redirect_output {{
-        type nat hook output priority dstnat; policy accept;
+        type nat hook output priority -100; policy accept;
         meta mark {{ {PROXY_MARK}, {CALLER_MARK} }} return
         oifname \"lo\" return
         meta l4proto {{ tcp, udp }} th dport 53 redirect to :{DNS_PORT}

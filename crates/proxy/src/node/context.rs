@@ -27,7 +27,7 @@ pub(crate) struct Context {
     pub(crate) live: Cell<usize>,
     /// Turns true when the worker drains.
     pub(crate) draining: watch::Sender<bool>,
-    closing: watch::Sender<()>,
+    closing: watch::Sender<bool>,
     dice: Rc<Cell<Dice>>,
 }
 
@@ -46,28 +46,28 @@ impl Context {
             registry: Registry::default(),
             live: Cell::new(0),
             draining,
-            closing: watch::channel(()).0,
+            closing: watch::Sender::new(false),
             dice,
             shared,
         })
     }
 
-    /// Serves HTTP until it ends, the workload ends, or nothing may pass any more.
-    pub(crate) async fn until_closed(&self, local: &Local, serving: impl Future<Output = ()>) {
-        let mut closing = self.closing.subscribe();
-        tokio::select! {
-            () = serving => {}
-            () = local.stopped() => {}
-            // The sender lives in `self`.
-            _changed = closing.changed() => {}
-        }
+    /// What ends the HTTP connections of a workload at once.
+    pub(crate) fn stop_of(&self, local: &Arc<Local>) -> tacit_http::Stop {
+        let (local, mut closing) = (local.clone(), self.closing.subscribe());
+        Box::pin(async move {
+            tokio::select! {
+                () = local.stopped() => "the workload ended".into(),
+                // Its sender goes with the worker.
+                _closed = closing.wait_for(|closing| *closing) => "the node stops".into(),
+            }
+        })
     }
 
-    /// Closes all that lives: opaque connections with the reason in their events, HTTP ones
-    /// between two requests or in the middle of one.
-    pub(crate) fn close_all(&self, reason: &str) {
-        self.registry.close_all(reason);
-        self.closing.send_replace(());
+    /// Breaks what has not ended when the worker ends.
+    pub(crate) fn break_all(&self) {
+        self.registry.close_all("the node stops");
+        self.closing.send_replace(true);
     }
 
     /// Fresh random numbers.
@@ -95,12 +95,14 @@ fn http_settings(
     drain: watch::Receiver<bool>,
 ) -> tacit_http::Settings {
     let (snapshots, clock, events) = (shared.clone(), shared.clone(), shared.clone());
-    let dice = dice.clone();
+    let (fresh, silent, dice) = (shared.clone(), shared.clone(), dice.clone());
     tacit_http::Settings {
         snapshot: Box::new(move || snapshots.current()),
         state: shared.state.clone(),
         clock: Box::new(move || clock.now()),
         dice: Box::new(move || roll(&dice)),
+        freshness: Box::new(move || fresh.freshness()),
+        control_stale: Box::new(move || silent.control_is_silent()),
         events: Box::new(move |event| events.events.finished(event)),
         drain,
     }
@@ -135,7 +137,14 @@ impl Record {
         destination: Party,
     ) -> Self {
         let started = context.shared.now();
-        Self { id, reporter, source, destination, service: None, started }
+        Self {
+            id,
+            reporter,
+            source,
+            destination,
+            service: None,
+            started,
+        }
     }
 
     fn event(&self, context: &Context, ending: Ending, sent: u64, received: u64) -> Event {
@@ -156,7 +165,10 @@ impl Record {
 
     /// The connection stands.
     pub(crate) fn opened(&self, context: &Context) {
-        context.shared.events.opened(&self.event(context, Ending::Complete, 0, 0));
+        context
+            .shared
+            .events
+            .opened(&self.event(context, Ending::Complete, 0, 0));
     }
 
     /// The connection ended; `sent` is towards the callee.

@@ -8,7 +8,10 @@ use tacit_transport::{DialError, DialFault, Ended, Relayed};
 pub(crate) fn of_dial(error: &DialError) -> Ending {
     let reason = error.to_string();
     let fault = match &error.fault {
-        DialFault::PeerRefused { status: 401 | 403, refusal } => {
+        DialFault::PeerRefused {
+            status: 401 | 403,
+            refusal,
+        } => {
             let reason = refusal.clone().unwrap_or(reason);
             return Ending::Denied { reason, by: None };
         }
@@ -25,11 +28,17 @@ pub(crate) fn of_relay(relayed: &Relayed) -> Ending {
     let fault = match &relayed.ended {
         Ended::Complete => return Ending::Complete,
         Ended::Closed(reason) => {
-            return Ending::Denied { reason: reason.to_string(), by: None };
+            return Ending::Denied {
+                reason: reason.to_string(),
+                by: None,
+            };
         }
         Ended::Failed { side: Side::A, .. } => Fault::ClientGone,
         Ended::Failed { side: Side::B, .. } => Fault::Reset,
         Ended::Idle(_) => Fault::Timeout,
     };
-    Ending::Failed { fault, reason: relayed.ended.to_string() }
+    Ending::Failed {
+        fault,
+        reason: relayed.ended.to_string(),
+    }
 }

@@ -1,13 +1,18 @@
 //! What the machine itself needs once: forwarding, and address translation to the outside.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tacit_model::Name;
 use tacit_sys::nft::HeldTable;
-use tacit_sys::sysctl;
+use tacit_sys::{SysError, sysctl};
 
 use crate::error::NodeError;
 use crate::log;
+
+/// The kernel removes the table of a dead process within milliseconds; half a second is ample.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A range of addresses of workloads, as control wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +58,7 @@ impl Host {
             forwarding("ipv6/conf/all/forwarding")?;
         }
         let name = format!("tacit-{mesh}-{}", identifier(own));
-        let table = HeldTable::load(None, &ruleset(&name, own)).map_err(|e| {
+        let table = load(&ruleset(&name, own)).map_err(|e| {
             let fix = "nodes need root (or a rootless `tacit up`) and nftables in the kernel";
             NodeError::machine("load the machine's nftables table", e, fix)
         })?;
@@ -62,11 +67,30 @@ impl Host {
 
     /// Traffic to these subnets stays as it is: they belong to the mesh.
     pub(crate) fn keep_addresses_towards(&mut self, subnet: Subnet) {
-        let family = if subnet.network.is_ipv4() { "mesh4" } else { "mesh6" };
+        let family = if subnet.network.is_ipv4() {
+            "mesh4"
+        } else {
+            "mesh6"
+        };
         let command = format!("add element inet {} {family} {{ {subnet} }}", self.name);
         if let Err(error) = self.table.send(&command) {
-            log::warn("host", format!("traffic to {subnet} loses its source address: {error}"));
+            log::warn(
+                "host",
+                format!("traffic to {subnet} loses its source address: {error}"),
+            );
         }
+    }
+}
+
+/// The table of a node that was killed a moment ago may still be going away.
+fn load(ruleset: &str) -> Result<HeldTable, SysError> {
+    let mut attempts = 0;
+    loop {
+        match HeldTable::load(None, ruleset) {
+            Err(_) if attempts < ATTEMPTS => attempts += 1,
+            outcome => return outcome,
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

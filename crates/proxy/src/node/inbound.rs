@@ -9,9 +9,9 @@ use tacit_decide::{
     ConnectionPermit, ConnectionVerdict, Denial, InspectPermit, Peer, authorize_connection,
 };
 use tacit_http::{ServerHalf, serve_server_half};
+use tacit_model::Snapshot;
 use tacit_model::event::{Ending, Fault, Party, Reporter};
 use tacit_model::tables::WorkloadRow;
-use tacit_model::Snapshot;
 use tacit_transport::hbone::{AcceptError, Authority, ConnectRequest, Refusal};
 use tacit_transport::{Admission, RelayLimits, Stream, capture, dial, relay};
 use tokio::net::TcpStream;
@@ -76,7 +76,10 @@ fn bad_peer(context: &Context, local: &Local, error: &AcceptError) {
         AcceptError::Tls(_) => "tls",
     };
     if context.shared.events.metrics.count_bad_peer(how) {
-        let text = format!("{}: {error} (further ones of this kind are only counted)", local.name);
+        let text = format!(
+            "{}: {error} (further ones of this kind are only counted)",
+            local.name
+        );
         log::warn("inbound", text);
     }
 }
@@ -87,13 +90,16 @@ async fn connect(context: &Rc<Context>, local: &Arc<Local>, request: ConnectRequ
         Authority::Address(to) if to.ip() == local.address() && !is_proxy_port(to.port()) => {
             to.port()
         }
-        other => {
+        other @ (Authority::Address(_) | Authority::Host { .. }) => {
             let why = format!("{other} is not a port of workload {}", local.name);
             return request.refuse(Refusal::BadRequest, &why);
         }
     };
     let peer = request.peer().clone();
-    let id = request.header(ID_HEADER).filter(|id| is_id(id)).map(Into::into);
+    let id = request
+        .header(ID_HEADER)
+        .filter(|id| is_id(id))
+        .map(Into::into);
     let call = match Call::new(context, local, port, peer, id) {
         Ok(call) => call,
         Err(why) => return request.refuse(Refusal::Unavailable, &why),
@@ -120,7 +126,10 @@ async fn connect(context: &Rc<Context>, local: &Arc<Local>, request: ConnectRequ
                 Ok(stream) => pass(context, local, permit, call.record, stream, application).await,
                 Err(error) => {
                     let reason = error.to_string();
-                    let ending = Ending::Failed { fault: Fault::ClientGone, reason };
+                    let ending = Ending::Failed {
+                        fault: Fault::ClientGone,
+                        reason,
+                    };
                     call.record.finish(context, ending, 0, 0);
                 }
             }
@@ -131,17 +140,17 @@ async fn connect(context: &Rc<Context>, local: &Arc<Local>, request: ConnectRequ
 /// A peer's word that goes into our logs: short, and only digits and letters.
 fn is_id(text: &str) -> bool {
     (1..=LONGEST_ID).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// A plaintext connection that was redirected: its caller has no identity.
-pub(crate) async fn serve_redirected(
-    context: &Rc<Context>,
-    local: &Arc<Local>,
-    stream: TcpStream,
-) {
+pub(crate) async fn serve_redirected(context: &Rc<Context>, local: &Arc<Local>, stream: TcpStream) {
     let to = capture::original_destination(&stream);
-    let (Ok(to), Ok(from)) = (to, stream.peer_addr()) else { return };
+    let (Ok(to), Ok(from)) = (to, stream.peer_addr()) else {
+        return;
+    };
     if to.ip() != local.address() || is_proxy_port(to.port()) {
         return;
     }
@@ -166,7 +175,10 @@ async fn serve_plain(
     from: SocketAddr,
     stream: TcpStream,
 ) {
-    let peer = Peer { identity: None, address: from };
+    let peer = Peer {
+        identity: None,
+        address: from,
+    };
     let Ok(call) = Call::new(context, local, port, peer, None) else {
         return Stream::from_tcp(stream).reset();
     };
@@ -238,14 +250,20 @@ fn service_behind(
     port: u16,
 ) -> Option<tacit_model::ServiceName> {
     let services = snapshot.class_of(row).map(|class| &class.services);
-    let rows = services.into_iter().flatten().filter_map(|name| snapshot.services.get(name));
+    let rows = services
+        .into_iter()
+        .flatten()
+        .filter_map(|name| snapshot.services.get(name));
     let mut leads =
         rows.filter(|service| service.ports.iter().any(|p| p.target_on(row) == Some(port)));
     leads.next().map(|service| service.name.clone())
 }
 
 fn denied(denial: Denial) -> Ending {
-    Ending::Denied { reason: denial.reason, by: denial.by }
+    Ending::Denied {
+        reason: denial.reason,
+        by: denial.by,
+    }
 }
 
 async fn dial_application(
@@ -275,12 +293,13 @@ async fn inspect(
         worker: context.http.clone(),
         caller: record.source,
         callee: record.destination,
+        service: record.service,
         caller_address,
         application: SocketAddr::new(local.address(), permit.port()),
         sockets: local.sockets_as(caller_address),
         permit,
     };
-    context.until_closed(local, serve_server_half(stream, half)).await;
+    serve_server_half(stream, half, context.stop_of(local)).await;
 }
 
 /// All bytes pass, until the policy changes its mind.
@@ -293,7 +312,10 @@ async fn pass(
     application: Stream,
 ) {
     record.opened(context);
-    let (entry, closing) = context.registry.enter(Live::Inbound { local: local.clone(), permit });
+    let (entry, closing) = context.registry.enter(Live::Inbound {
+        local: local.clone(),
+        permit,
+    });
     let relayed = relay(caller, application, RelayLimits::default(), closing).await;
     context.registry.leave(entry);
     record.finish(context, of_relay(&relayed), relayed.a_to_b, relayed.b_to_a);

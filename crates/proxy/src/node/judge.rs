@@ -10,7 +10,9 @@ use super::local::Local;
 
 /// Why an inbound connection may not go on, if so.
 pub(crate) fn inbound(snapshot: &Snapshot, permit: &ConnectionPermit) -> Option<String> {
-    still_allowed(snapshot, permit).err().map(|denial| denial.to_string())
+    still_allowed(snapshot, permit)
+        .err()
+        .map(|denial| denial.to_string())
 }
 
 /// Why an outbound connection may not go on, if so. What was outside and is a service now keeps

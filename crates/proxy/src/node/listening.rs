@@ -19,11 +19,15 @@ fn parse(table: impl BufRead, into: &mut BTreeSet<u16>) -> io::Result<()> {
     for line in table.lines().skip(1).take(MAX_LINES) {
         let line = line?;
         let mut words = line.split_ascii_whitespace();
-        let (Some(local), Some(state)) = (words.nth(1), words.nth(1)) else { continue };
+        let (Some(local), Some(state)) = (words.nth(1), words.nth(1)) else {
+            continue;
+        };
         if state != LISTEN {
             break;
         }
-        let Some((address, port)) = local.rsplit_once(':') else { continue };
+        let Some((address, port)) = local.rsplit_once(':') else {
+            continue;
+        };
         if !is_loopback(address) {
             into.extend(u16::from_str_radix(port, 16));
         }
@@ -104,6 +108,9 @@ mod tests {
         let port = listener.local_addr().expect("is bound").port();
         assert!(here().expect("reads").contains(&port));
         drop(listener);
-        assert!(!here().expect("reads").contains(&port), "control: it is gone when closed");
+        assert!(
+            !here().expect("reads").contains(&port),
+            "control: it is gone when closed"
+        );
     }
 }

@@ -24,7 +24,12 @@ pub(crate) struct Local {
 impl Local {
     pub(crate) fn new(name: WorkloadName, identity: SpiffeId, namespace: Namespace) -> Arc<Self> {
         let (stopped, _) = watch::channel(false);
-        Arc::new(Self { name, identity, namespace, stopped })
+        Arc::new(Self {
+            name,
+            identity,
+            namespace,
+            stopped,
+        })
     }
 
     pub(crate) fn address(&self) -> IpAddr {
@@ -58,7 +63,10 @@ impl Local {
         if caller.is_loopback() || caller == self.address() {
             return Rc::new(OwnSockets(self.clone()));
         }
-        Rc::new(CallerSockets { local: self.clone(), caller })
+        Rc::new(CallerSockets {
+            local: self.clone(),
+            caller,
+        })
     }
 }
 

@@ -44,13 +44,27 @@ impl Namespace {
             .route(Net::host(address), &Via::Link(outside.clone()), None);
         host.run(None)?;
         let v6 = address.is_ipv6();
-        let everything = Net::new(if v6 { [0_u16; 8].into() } else { [0_u8; 4].into() }, 0);
+        let everything = Net::new(
+            if v6 {
+                [0_u16; 8].into()
+            } else {
+                [0_u8; 4].into()
+            },
+            0,
+        );
         let mut own = Batch::new();
         own.loopback_up()
             .address(&inside, Net::host(address))
             .up(&inside)
             .route(Net::host(router), &Via::Link(inside.clone()), None)
-            .route(everything, &Via::Router { address: router, link: Some(inside) }, None)
+            .route(
+                everything,
+                &Via::Router {
+                    address: router,
+                    link: Some(inside),
+                },
+                None,
+            )
             .rule_for_mark(CALLER_MARK, CALLER_TABLE, v6)
             .deliver_locally(CALLER_TABLE, v6);
         own.run(Some(&netns))?;

@@ -33,11 +33,25 @@ pub(crate) struct ProbeOrder {
 pub(crate) async fn watch(control: Rc<Control>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let prober = control.hosted.borrow().values().next().map(|hosted| hosted.local.clone());
-        let (Some(local), Ok(snapshot)) = (prober, control.shared.open()) else { continue };
-        for ask in control.shared.state.due_probes(&snapshot, control.shared.now()) {
+        let prober = control
+            .hosted
+            .borrow()
+            .values()
+            .next()
+            .map(|hosted| hosted.local.clone());
+        let (Some(local), Ok(snapshot)) = (prober, control.shared.open()) else {
+            continue;
+        };
+        for ask in control
+            .shared
+            .state
+            .due_probes(&snapshot, control.shared.now())
+        {
             let local = local.clone();
-            control.workers.to_next(Order::Probe(ProbeOrder { ask, local })).await;
+            control
+                .workers
+                .to_next(Order::Probe(ProbeOrder { ask, local }))
+                .await;
         }
     }
 }
@@ -45,8 +59,13 @@ pub(crate) async fn watch(control: Rc<Control>) {
 /// Makes one check and tells the state.
 pub(crate) async fn probe(context: Rc<Context>, order: ProbeOrder) {
     let ProbeOrder { ask, local } = order;
-    let Some(is_well) = is_well(&context, &ask, &local).await else { return };
-    context.shared.state.on_probe(&ask, is_well, context.shared.now());
+    let Some(is_well) = is_well(&context, &ask, &local).await else {
+        return;
+    };
+    context
+        .shared
+        .state
+        .on_probe(&ask, is_well, context.shared.now());
 }
 
 /// `None`: nothing was learnt about the endpoint.
@@ -68,7 +87,10 @@ async fn is_well(context: &Context, ask: &ProbeAsk, local: &Arc<Local>) -> Optio
                 let answer = tokio::time::timeout(PATIENCE, get(stream, path, host));
                 Some(answer.await.is_ok_and(|well| well))
             }
-            Err(DialError { fault: DialFault::NoIdentity, .. }) => None,
+            Err(DialError {
+                fault: DialFault::NoIdentity,
+                ..
+            }) => None,
             Err(_) => Some(false),
         },
     }

@@ -46,10 +46,17 @@ pub(crate) fn look(control: &Control) {
 
 /// The ports that some service leads to.
 fn watched(snapshot: &Snapshot, local: &Local) -> BTreeSet<u16> {
-    let Some(row) = row(snapshot, local) else { return BTreeSet::new() };
+    let Some(row) = row(snapshot, local) else {
+        return BTreeSet::new();
+    };
     let services = snapshot.class_of(row).map(|class| &class.services);
-    let rows = services.into_iter().flatten().filter_map(|name| snapshot.services.get(name));
-    rows.flat_map(|service| &service.ports).filter_map(|port| port.target_on(row)).collect()
+    let rows = services
+        .into_iter()
+        .flatten()
+        .filter_map(|name| snapshot.services.get(name));
+    rows.flat_map(|service| &service.ports)
+        .filter_map(|port| port.target_on(row))
+        .collect()
 }
 
 /// What was seen last, for each workload of this node.

@@ -15,9 +15,15 @@ use super::local::Local;
 #[derive(Clone)]
 pub(crate) enum Live {
     /// To an application of this node.
-    Inbound { local: Arc<Local>, permit: ConnectionPermit },
+    Inbound {
+        local: Arc<Local>,
+        permit: ConnectionPermit,
+    },
     /// From an application of this node.
-    Outbound { local: Arc<Local>, to: std::net::SocketAddr },
+    Outbound {
+        local: Arc<Local>,
+        to: std::net::SocketAddr,
+    },
 }
 
 impl Live {
@@ -86,10 +92,5 @@ impl Registry {
                 closer.fire(reason);
             }
         }
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.live.borrow().len()
     }
 }

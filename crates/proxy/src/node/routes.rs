@@ -25,10 +25,16 @@ impl Routes {
     /// Makes the routes to exactly these neighbours. A machine that cannot be reached directly
     /// is left to the routers on the way; that is said in the log.
     pub(crate) fn update(&mut self, neighbours: &[Neighbour], host: &mut Host) {
-        let wanted: BTreeMap<Subnet, &Neighbour> =
-            neighbours.iter().map(|neighbour| (neighbour.subnet, neighbour)).collect();
-        let gone: Vec<Subnet> =
-            self.0.keys().filter(|subnet| !wanted.contains_key(subnet)).copied().collect();
+        let wanted: BTreeMap<Subnet, &Neighbour> = neighbours
+            .iter()
+            .map(|neighbour| (neighbour.subnet, neighbour))
+            .collect();
+        let gone: Vec<Subnet> = self
+            .0
+            .keys()
+            .filter(|subnet| !wanted.contains_key(subnet))
+            .copied()
+            .collect();
         for subnet in gone {
             self.0.remove(&subnet);
             let mut batch = Batch::new();
@@ -38,7 +44,9 @@ impl Routes {
         for (subnet, neighbour) in wanted {
             host.keep_addresses_towards(subnet);
             let family = |address: &&IpAddr| address.is_ipv4() == subnet.network.is_ipv4();
-            let Some(address) = neighbour.addresses.iter().find(family) else { continue };
+            let Some(address) = neighbour.addresses.iter().find(family) else {
+                continue;
+            };
             if self.0.get(&subnet) == Some(address) {
                 continue;
             }
@@ -47,13 +55,23 @@ impl Routes {
                 continue;
             }
             let mut batch = Batch::new();
-            batch.route(net(subnet), &Via::Router { address: *address, link: None }, None);
+            batch.route(
+                net(subnet),
+                &Via::Router {
+                    address: *address,
+                    link: None,
+                },
+                None,
+            );
             let made = batch.run(None);
             told(&made, subnet);
             if made.is_ok() {
                 self.0.insert(subnet, *address);
                 let node = &neighbour.node;
-                log::info("routes", format!("workloads of node {node}: {subnet} via {address}"));
+                log::info(
+                    "routes",
+                    format!("workloads of node {node}: {subnet} via {address}"),
+                );
             }
         }
     }
@@ -76,7 +94,10 @@ fn net(subnet: Subnet) -> Net {
 
 fn told(outcome: &Result<(), SysError>, subnet: Subnet) {
     if let Err(error) = outcome {
-        log::warn("routes", format!("{subnet} is left to the routers on the way: {error}"));
+        log::warn(
+            "routes",
+            format!("{subnet} is left to the routers on the way: {error}"),
+        );
     }
 }
 

@@ -148,12 +148,15 @@ struct Key {
 struct Target {
     sessions: Vec<Rc<Held>>,
     connecting: bool,
-    waiting: Vec<oneshot::Sender<Result<(), DialError>>>,
+    waiting: Vec<oneshot::Sender<Told>>,
 }
+
+/// What who waited for a session is told: a place in it, or to ask again because it is full.
+type Told = Result<Option<(Rc<Held>, Slot)>, DialError>;
 
 enum Acquired {
     Session(Rc<Held>, Slot),
-    Wait(oneshot::Receiver<Result<(), DialError>>),
+    Wait(oneshot::Receiver<Told>),
 }
 
 /// How one session took a CONNECT.
@@ -161,7 +164,7 @@ enum Tried {
     Failed(DialError),
     Open(Stream),
     /// The session takes no more streams, and did nothing with this one.
-    Unusable,
+    Unusable(DialError),
 }
 
 impl Pool {
@@ -204,13 +207,17 @@ impl Pool {
         };
         let connect = connect_request(endpoint, request)
             .map_err(|why| DialError::new(DialFault::ConnectFailed, key.peer, why))?;
+        let mut last = DialError::new(DialFault::SessionLost, key.peer, "no session was tried");
         for _ in 0..SESSIONS_PER_OPEN {
             let (session, slot) = self.session(&key, from, request).await?;
             let answer = try_session(&session, slot, connect.clone());
             match tokio::time::timeout(request.answer_timeout, answer).await {
                 Ok(Tried::Open(stream)) => return Ok(stream),
                 Ok(Tried::Failed(error)) => return Err(error),
-                Ok(Tried::Unusable) => session.retire(),
+                Ok(Tried::Unusable(error)) => {
+                    session.retire();
+                    last = error;
+                }
                 Err(_) => {
                     let why = format!("no answer to CONNECT in {:?}", request.answer_timeout);
                     return Err(DialError::new(
@@ -221,8 +228,7 @@ impl Pool {
                 }
             }
         }
-        let why = "the peer ends each session at once";
-        Err(DialError::new(DialFault::SessionLost, key.peer, why))
+        Err(last)
     }
 
     /// Takes no new connections; the present ones finish, then their sessions end.
@@ -266,7 +272,8 @@ impl Pool {
                 Acquired::Wait(waiting) => waiting,
             };
             match tokio::time::timeout_at(deadline, waiting).await {
-                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Ok(Some(place)))) => return Ok(place),
+                Ok(Ok(Ok(None))) => {}
                 Ok(Ok(Err(error))) => return Err(error),
                 Ok(Err(_)) => {
                     let why = "its source went away";
@@ -339,13 +346,15 @@ fn connect_request(to: SocketAddr, ask: &OpenRequest) -> Result<Request<()>, Str
 async fn try_session(session: &Rc<Held>, slot: Slot, request: Request<()>) -> Tried {
     let peer = session.key.peer;
     let Some(mut sender) = session.sender() else {
-        return Tried::Unusable;
+        let why = "the session is ending";
+        return Tried::Unusable(DialError::new(DialFault::SessionLost, peer, why));
     };
-    if poll_fn(|cx| sender.poll_ready(cx)).await.is_err() {
-        return Tried::Unusable;
+    if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
+        return not_sent(peer, &error);
     }
-    let Ok((answer, send)) = sender.send_request(request, false) else {
-        return Tried::Unusable;
+    let (answer, send) = match sender.send_request(request, false) {
+        Ok(sent) => sent,
+        Err(error) => return not_sent(peer, &error),
     };
     // The session must be able to end while this stream lives.
     drop(sender);
@@ -355,7 +364,7 @@ async fn try_session(session: &Rc<Held>, slot: Slot, request: Request<()>) -> Tr
             Tried::Open(Stream::from_h2(io, peer))
         }
         Ok(response) => Tried::Failed(refused(peer, &response)),
-        Err(error) => not_answered(session, &error),
+        Err(error) => not_answered(peer, &error),
     }
 }
 
@@ -368,16 +377,30 @@ fn refused<T>(peer: SocketAddr, response: &Response<T>) -> DialError {
     DialError::new(DialFault::PeerRefused { status, refusal }, peer, detail)
 }
 
-fn not_answered(session: &Held, error: &h2::Error) -> Tried {
+/// The session ended before the request was sent.
+fn not_sent(peer: SocketAddr, error: &h2::Error) -> Tried {
+    match lost(peer, error) {
+        // Another session would end the same way.
+        error if error.fault == DialFault::Tls => Tried::Failed(error),
+        error => Tried::Unusable(error),
+    }
+}
+
+fn not_answered(peer: SocketAddr, error: &h2::Error) -> Tried {
     let untouched = error.is_remote()
         && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM));
     if untouched {
-        return Tried::Unusable;
+        Tried::Unusable(lost(peer, error))
+    } else {
+        Tried::Failed(lost(peer, error))
     }
+}
+
+fn lost(peer: SocketAddr, error: &h2::Error) -> DialError {
     // In TLS 1.3 the peer judges our certificate after our side of the handshake is finished.
     let fault = match error.get_io() {
         Some(inner) if is_tls(inner) => DialFault::Tls,
         _ => DialFault::SessionLost,
     };
-    Tried::Failed(DialError::new(fault, session.key.peer, error))
+    DialError::new(fault, peer, error)
 }

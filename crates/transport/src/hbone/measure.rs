@@ -2,16 +2,19 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::hbone::PoolSettings;
 use crate::relay::{Closing, RelayLimits, relay};
 use crate::stream::Stream;
 use crate::testing::*;
+use crate::tls;
 
 const BULK: u64 = 2 << 30;
 const MESSAGES: u32 = 20_000;
@@ -79,6 +82,68 @@ fn report(what: &str, unit: &str, count: f64, wall: Duration, out: Duration, ins
         per(inside),
         per(wall)
     );
+}
+
+/// One direction of one TLS connection, both ends in threads of their own.
+async fn tls_send(mut stream: impl AsyncWriteExt + Unpin) -> Duration {
+    let data = vec![7; 64 * 1024];
+    let start = cpu();
+    for _ in 0..BULK / data.len() as u64 {
+        stream.write_all(&data).await.unwrap();
+    }
+    stream.shutdown().await.unwrap();
+    cpu() - start
+}
+
+async fn tls_receive(mut stream: impl AsyncReadExt + Unpin) -> Duration {
+    let mut buffer = vec![0; 64 * 1024];
+    let start = cpu();
+    while stream.read(&mut buffer).await.unwrap() > 0 {}
+    cpu() - start
+}
+
+#[test]
+#[ignore = "a measurement, not a test"]
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+fn tls_of_the_library_and_ours() {
+    let store = Ca::new().store("test.mesh", &[id("a")]);
+    let entry = store.entry(&id("a")).unwrap();
+    for ours in [false, true, false, true] {
+        let listener = StdListener::bind((LOCALHOST, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (there, here) = (Arc::clone(&entry), Arc::clone(&entry));
+        let start = Instant::now();
+        let receiving = thread::spawn(move || {
+            run(async move {
+                let (tcp, _) = TcpListener::from_std(listener)
+                    .unwrap()
+                    .accept()
+                    .await
+                    .unwrap();
+                if ours {
+                    return tls_receive(tls::accept(tcp, &there.configs).await.unwrap()).await;
+                }
+                let acceptor = TlsAcceptor::from(Arc::clone(&there.configs.server));
+                tls_receive(acceptor.accept(tcp).await.unwrap()).await
+            })
+        });
+        let sent = run(async move {
+            let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+            if ours {
+                return tls_send(tls::connect(tcp, &here.configs).await.unwrap()).await;
+            }
+            let connector = TlsConnector::from(Arc::clone(&here.configs.client));
+            tls_send(connector.connect(tls::no_name(), tcp).await.unwrap()).await
+        });
+        let received = receiving.join().unwrap();
+        let what = if ours {
+            "TLS, ours"
+        } else {
+            "TLS, the library's"
+        };
+        report(what, "B", BULK as f64, start.elapsed(), sent, received);
+    }
 }
 
 #[test]

@@ -10,26 +10,32 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::AcceptError;
-use crate::testing::{LOCALHOST, Mesh, id, run};
+use crate::testing::{LOCALHOST, Mesh, expired, id, run};
 use crate::tls;
 
-/// A TLS connection to the mesh's server, with or without a certificate.
-async fn dial(mesh: &Mesh, with_certificate: bool) -> TlsStream<TcpStream> {
+/// The certificate that a raw peer shows.
+#[derive(Clone, Copy)]
+enum Shown {
+    Expired,
+    Good,
+    None,
+}
+
+/// A TLS connection to the mesh's server.
+async fn dial(mesh: &Mesh, shown: Shown) -> TlsStream<TcpStream> {
     let store = mesh.ca.store("test.mesh", &[id("client")]);
-    let known = Arc::clone(&store.entry(&id("client")).unwrap().configs.client);
-    let config = if with_certificate {
-        known
-    } else {
-        let mut nameless = rustls::ClientConfig::clone(&known);
-        nameless.client_auth_cert_resolver = Arc::new(NoCertificate);
-        Arc::new(nameless)
-    };
+    if matches!(shown, Shown::Expired) {
+        mesh.ca.enrol_with(&store, &id("client"), expired);
+    }
+    let known = &store.entry(&id("client")).unwrap().configs.client;
+    let mut config = rustls::ClientConfig::clone(known);
+    if matches!(shown, Shown::None) {
+        config.client_auth_cert_resolver = Arc::new(NoCertificate);
+    }
     let address = SocketAddr::new(LOCALHOST, mesh.server.port);
     let tcp = TcpStream::connect(address).await.unwrap();
-    TlsConnector::from(config)
-        .connect(tls::no_name(), tcp)
-        .await
-        .unwrap()
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(tls::no_name(), tcp).await.unwrap()
 }
 
 #[derive(Debug)]
@@ -50,13 +56,18 @@ impl rustls::client::ResolvesClientCert for NoCertificate {
 }
 
 #[test]
-fn a_peer_without_a_certificate_is_refused() {
+fn a_peer_without_a_good_certificate_is_refused() {
     run(async {
         let mut mesh = Mesh::start().await;
-        let _tls = dial(&mesh, false).await;
-        let error = mesh.server.errors.recv().await.unwrap();
-        let no_certificate = "peer sent no certificates";
-        assert_eq!(error, AcceptError::Tls(no_certificate.to_owned()));
+        for (shown, word) in [(Shown::None, "no certificates"), (Shown::Expired, "xpired")] {
+            let _tls = dial(&mesh, shown).await;
+            let error = mesh.server.errors.recv().await.unwrap();
+            let told = matches!(&error, AcceptError::Tls(why) if why.contains(word));
+            assert!(told, "{error}");
+        }
+        // Control run: with a good one, the handshake succeeds and only silence is left.
+        let _tls = dial(&mesh, Shown::Good).await;
+        assert_eq!(mesh.server.errors.recv().await, Some(AcceptError::Timeout));
     });
 }
 
@@ -64,7 +75,7 @@ fn a_peer_without_a_certificate_is_refused() {
 fn a_peer_that_speaks_no_http2_is_refused() {
     run(async {
         let mut mesh = Mesh::start().await;
-        let mut tls = dial(&mesh, true).await;
+        let mut tls = dial(&mesh, Shown::Good).await;
         tls.write_all(&[b'x'; 1000]).await.unwrap();
         tls.flush().await.unwrap();
         let error = mesh.server.errors.recv().await.unwrap();
@@ -75,7 +86,7 @@ fn a_peer_that_speaks_no_http2_is_refused() {
 
 async fn answer(request: Request<()>) -> u16 {
     let mesh = Mesh::start().await;
-    let (mut sender, connection) = h2::client::handshake(dial(&mesh, true).await)
+    let (mut sender, connection) = h2::client::handshake(dial(&mesh, Shown::Good).await)
         .await
         .unwrap();
     tokio::task::spawn_local(async move { drop(connection.await) });

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Segments;
+use crate::buffers;
 
 /// Buffers start small, for the many connections that carry little.
 const SMALLEST_READ: usize = 4 * 1024;
@@ -41,8 +42,11 @@ impl TcpIo {
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
         loop {
             if self.socket.poll_read_ready(cx)?.is_pending() {
-                self.buffer = BytesMut::new();
+                buffers::give_back(&mut self.buffer);
                 return Poll::Pending;
+            }
+            if self.buffer.capacity() == 0 {
+                self.buffer = buffers::take();
             }
             self.buffer.reserve(self.next_read);
             match self.socket.try_read_buf(&mut self.buffer) {

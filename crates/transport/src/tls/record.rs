@@ -187,3 +187,6 @@ pub(super) fn begin(out: &mut BytesMut) -> usize {
     out.extend_from_slice(&[0; HEADER]);
     start
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,9 +14,10 @@ use tokio::net::TcpStream;
 
 use super::handshake::{Finished, Updates};
 use super::record::{self, Content, Keys, LARGEST_PLAINTEXT, LARGEST_RECORD};
+use crate::buffers;
 
 /// One system call carries at most this much; more falls out of the processor's cache.
-const BATCH: usize = 256 * 1024;
+const BATCH: usize = 128 * 1024;
 /// Post-handshake messages that wait for their rest; a ticket is far smaller.
 const LARGEST_MESSAGE: usize = 64 * 1024;
 const KEY_UPDATE: u8 = 24;
@@ -202,9 +203,12 @@ impl SecureStream {
         loop {
             if tcp.poll_read_ready(cx)?.is_pending() {
                 if receiving.buffer.is_empty() {
-                    receiving.buffer = BytesMut::new();
+                    buffers::give_back(&mut receiving.buffer);
                 }
                 return Poll::Pending;
+            }
+            if receiving.buffer.capacity() == 0 {
+                receiving.buffer = buffers::take();
             }
             receiving.buffer.reserve(receiving.next_read);
             match tcp.try_read_buf(&mut receiving.buffer) {
@@ -228,7 +232,7 @@ impl SecureStream {
             }
             sending.buffer.advance(sent);
         }
-        sending.buffer = BytesMut::new();
+        buffers::give_back(&mut sending.buffer);
         Poll::Ready(Ok(()))
     }
 }
@@ -284,6 +288,9 @@ impl Sending {
     fn reserve(&mut self, plaintext: usize) {
         let plaintext = plaintext.min(BATCH);
         let records = plaintext / LARGEST_PLAINTEXT + 2;
+        if self.buffer.capacity() == 0 {
+            self.buffer = buffers::take();
+        }
         self.buffer.reserve(plaintext + records * record::OVERHEAD);
     }
 
@@ -400,3 +407,6 @@ impl AsyncWrite for SecureStream {
         Pin::new(&mut this.tcp).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::{ACT, Blow, Death, Measured, SERVICE};
-use crate::acts::complete;
+use super::{ACT, Blow, Death, Measured};
+use crate::acts::{CALLEE, complete};
 use crate::calls::{self, Call};
 use crate::figures::{Bound, count};
 use crate::hosts::ZONES;
@@ -67,7 +67,7 @@ fn nodes(stage: &Stage, death: &Death, measured: &Measured) -> io::Result<Vec<No
     for &client in death.clients {
         let log = stage.hosts.get(client)?.dir.join("run/access.log");
         // A request that the blow hit may have started before it.
-        let mut calls = calls::read(&log, SERVICE, measured.struck - 5000.0)?;
+        let mut calls = calls::read(&log, CALLEE, measured.struck - 5000.0)?;
         calls.retain(|call| {
             call.at_source && call.ended >= measured.struck && call.started < measured.revived
         });

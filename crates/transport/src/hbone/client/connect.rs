@@ -7,6 +7,7 @@ use tacit_model::NodeName;
 
 use super::held::Held;
 use super::{Inner, Key, OpenRequest, SessionChange, heartbeat};
+use crate::certificate::Validity;
 use crate::dial::{self, DialError, DialFault, Phase, Source};
 use crate::hbone::session::{self, Secured, TlsFault};
 use crate::hbone::settings;
@@ -40,6 +41,10 @@ async fn make(
     let entry = pool.store.entry(&key.source);
     let entry =
         entry.ok_or_else(|| DialError::new(DialFault::NoIdentity, key.peer, &key.source))?;
+    if !entry.validity().holds_now() {
+        let why = format!("the certificate of {} has ended", key.source);
+        return Err(DialError::new(DialFault::NoIdentity, key.peer, why));
+    }
     let tcp = dial::connect(&*from.sockets, key.peer, timeout).await?;
     session::set_options(&tcp)
         .map_err(|error| DialError::new(DialFault::ConnectFailed, key.peer, error))?;
@@ -57,8 +62,8 @@ async fn make(
         let why = format!("it is {}, expected {}", secured.peer, key.expected);
         return Err(DialError::new(DialFault::Tls, key.peer, why));
     }
-    let expires = entry.validity().not_after.min(secured.validity.not_after);
-    begin(pool, key, host, secured, expires).await
+    let certificates = entry.validity().and(secured.validity);
+    begin(pool, key, host, secured, certificates).await
 }
 
 /// Begins HTTP/2 and the task that moves the session.
@@ -67,7 +72,7 @@ async fn begin(
     key: &Key,
     host: Option<NodeName>,
     secured: Secured,
-    expires: u64,
+    certificates: Validity,
 ) -> Result<Rc<Held>, DialError> {
     let lost =
         |error: &dyn std::fmt::Display| DialError::new(DialFault::SessionLost, key.peer, error);
@@ -76,7 +81,7 @@ async fn begin(
     let pings = connection
         .ping_pong()
         .ok_or_else(|| lost(&"it cannot be watched"))?;
-    let session = Held::new(key.clone(), host, secured.live, sender, pings, expires);
+    let session = Held::new(key.clone(), host, secured.live, sender, pings, certificates);
     let session = Rc::new(session);
     let weak = (Rc::downgrade(pool), Rc::downgrade(&session));
     let driver = tokio::task::spawn_local(async move {
@@ -100,20 +105,23 @@ fn finish(pool: &Rc<Inner>, key: &Key, made: Result<Rc<Held>, DialError>) {
     };
     target.connecting = false;
     let waiting = std::mem::take(&mut target.waiting);
-    let told = made.as_ref().map(|_| ()).map_err(Clone::clone);
     if let Ok(session) = &made {
         target.sessions.push(Rc::clone(session));
     } else if target.sessions.is_empty() {
         targets.remove(key);
     }
     drop(targets);
-    if let Ok(session) = made {
-        pool.emit(&session, SessionChange::New);
+    if let Ok(session) = &made {
+        pool.emit(session, SessionChange::New);
         heartbeat::watch(pool);
     }
     for tell in waiting {
-        // Who stopped waiting needs no answer.
-        drop(tell.send(told.clone()));
+        let told = made.as_ref().map_err(Clone::clone).map(|session| {
+            let room = session.has_room(pool.settings.streams_per_session);
+            room.then(|| (Rc::clone(session), session.take()))
+        });
+        // Who stopped waiting needs no answer, and its place is free again.
+        drop(tell.send(told));
     }
 }
 

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use h2::PingPong;
 use h2::client::SendRequest;
@@ -13,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Key;
+use crate::certificate::Validity;
 use crate::hbone::session::Liveness;
 use crate::hbone::settings::Body;
 use crate::stream::Slot;
@@ -26,8 +26,8 @@ pub(super) struct Held {
     sender: RefCell<Option<SendRequest<Body>>>,
     active: Arc<AtomicUsize>,
     idle_since: Cell<Instant>,
-    /// Unix seconds at which the first of both certificates ends.
-    expires: u64,
+    /// While both certificates hold.
+    certificates: Validity,
     driver: RefCell<Option<AbortHandle>>,
     /// Its end was reported already.
     pub(super) over: Cell<bool>,
@@ -52,7 +52,7 @@ impl Held {
         live: Rc<Liveness>,
         sender: SendRequest<Body>,
         pings: PingPong,
-        expires: u64,
+        certificates: Validity,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -69,7 +69,7 @@ impl Held {
             sender: RefCell::new(Some(sender)),
             active: Arc::default(),
             idle_since: Cell::new(now),
-            expires,
+            certificates,
             driver: RefCell::default(),
             over: Cell::new(false),
         }
@@ -85,9 +85,7 @@ impl Held {
         let Some(sender) = sender.as_ref() else {
             return false;
         };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let valid = now.is_ok_and(|now| now.as_secs() < self.expires);
-        valid && self.active() < most.min(sender.current_max_send_streams())
+        self.certificates.holds_now() && self.active() < most.min(sender.current_max_send_streams())
     }
 
     pub(super) fn take(&self) -> Slot {

@@ -1,0 +1,217 @@
+//! Whether a FailoverPolicy has somewhere to go, and the table of where that is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tacit_model::failover::{Failover, Step, WeightedPlace};
+use tacit_model::status::{Condition, ConditionKind, Reason};
+use tacit_model::tables::{ServiceRow, WorkloadRow};
+use tacit_model::{Locality, ServiceName, WorkloadName};
+
+/// Most localities of clients that a status speaks of: more are no table for people.
+const MOST_CLIENTS: usize = 64;
+/// Most lines of one status.
+const MOST_LINES: usize = 200;
+
+/// Where endpoints and clients are.
+#[derive(Debug, Default)]
+pub(crate) struct Map<'a> {
+    endpoints: BTreeMap<&'a ServiceName, Vec<&'a WorkloadRow>>,
+    clients: BTreeSet<&'a Locality>,
+    /// Workloads whose node has reported which ports accept connections.
+    reported: BTreeSet<&'a WorkloadName>,
+}
+
+impl<'a> Map<'a> {
+    /// `services_of` gives the services that select a workload.
+    pub(crate) fn new(
+        workloads: &'a [WorkloadRow],
+        services_of: impl Fn(&WorkloadRow) -> Option<&'a BTreeSet<ServiceName>>,
+        reported: impl Iterator<Item = &'a WorkloadName>,
+    ) -> Self {
+        let mut map = Self {
+            reported: reported.collect(),
+            ..Self::default()
+        };
+        for row in workloads {
+            if map.clients.len() < MOST_CLIENTS {
+                map.clients.insert(&row.locality);
+            }
+            for service in services_of(row).into_iter().flatten() {
+                map.endpoints.entry(service).or_default().push(row);
+            }
+        }
+        map
+    }
+
+    /// The workloads behind a service.
+    pub(crate) fn endpoints(&self, service: &ServiceName) -> &[&'a WorkloadRow] {
+        self.endpoints.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// True unless its node says that no port of the service accepts connections.
+    fn counts(&self, service: &ServiceRow, row: &WorkloadRow) -> bool {
+        !self.reported.contains(&row.name) || is_ready(service, row)
+    }
+}
+
+fn is_ready(service: &ServiceRow, row: &WorkloadRow) -> bool {
+    let mut ports = service.ports.iter().filter_map(|port| port.target_on(row));
+    ports.any(|port| row.ready.contains(&port))
+}
+
+/// The condition and the table of a policy that applies to these services.
+pub(crate) fn armed(
+    services: &BTreeMap<ServiceName, ServiceRow>,
+    hit: &BTreeSet<ServiceName>,
+    map: &Map<'_>,
+) -> (Condition, Vec<Arc<str>>) {
+    let mut lines = Vec::new();
+    let (mut stuck, mut deaf) = (Vec::new(), Vec::new());
+    for name in hit {
+        let Some((row, failover)) = services
+            .get(name)
+            .and_then(|row| Some((row, row.failover.as_ref()?)))
+        else {
+            continue;
+        };
+        if failover.health.value.signals.is_empty() && failover.health.value.probe.is_none() {
+            deaf.push(name.to_string());
+        }
+        let at_own: BTreeSet<&Locality> = map
+            .endpoints(name)
+            .iter()
+            .map(|row| &row.locality)
+            .collect();
+        let clients = if map.clients.is_empty() {
+            &at_own
+        } else {
+            &map.clients
+        };
+        let mut alternatives = !clients.is_empty();
+        for client in clients {
+            let steps = steps_for(failover, client);
+            alternatives &= has_alternative(row, steps, client, services, map);
+            if lines.len() < MOST_LINES {
+                lines.push(line(row, steps, client, services, map).into());
+            }
+        }
+        if !alternatives {
+            stuck.push(name.to_string());
+        }
+    }
+    let (reason, message) = if hit.is_empty() {
+        (Reason::NoAlternative, "it applies to no service".to_owned())
+    } else if !deaf.is_empty() {
+        let names = deaf.join(", ");
+        (
+            Reason::NoHealthSignal,
+            format!("no signal is listened to for {names}"),
+        )
+    } else if !stuck.is_empty() {
+        let names = stuck.join(", ");
+        let message =
+            format!("some clients of {names} have no second place with an endpoint to go to");
+        (Reason::NoAlternative, message)
+    } else {
+        (
+            Reason::Armed,
+            "every client has a second place to go to".to_owned(),
+        )
+    };
+    let status = reason == Reason::Armed;
+    (
+        Condition {
+            kind: ConditionKind::Armed,
+            status,
+            reason,
+            message,
+        },
+        lines,
+    )
+}
+
+/// The steps for a client: the most specific order for it, else the order for everybody.
+fn steps_for<'f>(failover: &'f Failover, client: &Locality) -> &'f [Step] {
+    let own = failover
+        .orders
+        .iter()
+        .find(|order| order.clients.contains(client, client));
+    own.map_or(&failover.order.value, |order| &order.steps)
+}
+
+/// True if the steps lead to endpoints in more than one place.
+fn has_alternative(
+    service: &ServiceRow,
+    steps: &[Step],
+    client: &Locality,
+    services: &BTreeMap<ServiceName, ServiceRow>,
+    map: &Map<'_>,
+) -> bool {
+    let mut places: BTreeSet<(&ServiceName, &Locality)> = BTreeSet::new();
+    for step in steps {
+        let (target, wanted) = match step {
+            Step::Places(places) => (Some(service), Some(places)),
+            Step::Service(name) => (services.get(name), None),
+        };
+        let Some(target) = target else {
+            continue;
+        };
+        let endpoints = map.endpoints(&target.name).iter();
+        let counted = endpoints
+            .filter(|row| map.counts(target, row))
+            .filter(|row| wanted.is_none_or(|places| inside(places, client, row)));
+        for row in counted {
+            if let Some((name, _)) = services.get_key_value(&target.name) {
+                places.insert((name, &row.locality));
+            }
+        }
+    }
+    places.len() > 1
+}
+
+fn inside(places: &[WeightedPlace], client: &Locality, row: &WorkloadRow) -> bool {
+    places
+        .iter()
+        .any(|place| place.place.contains(client, &row.locality))
+}
+
+/// One line: the steps for a client, each with its ready endpoints of all.
+fn line(
+    service: &ServiceRow,
+    steps: &[Step],
+    client: &Locality,
+    services: &BTreeMap<ServiceName, ServiceRow>,
+    map: &Map<'_>,
+) -> String {
+    let step = |step: &Step| match step {
+        Step::Places(places) => {
+            let place = |place: &WeightedPlace| {
+                let alone = std::slice::from_ref(place);
+                let count = count(service, map, |row| inside(alone, client, row));
+                let weight = match places.len() {
+                    1 => String::new(),
+                    _ => format!(" (weight {})", place.weight),
+                };
+                format!("{}{weight} {count}", place.place)
+            };
+            places.iter().map(place).collect::<Vec<_>>().join(" + ")
+        }
+        Step::Service(name) => match services.get(name) {
+            Some(row) => format!("Service {name} {}", count(row, map, |_| true)),
+            None => format!("Service {name} 0/0"),
+        },
+    };
+    let steps: Vec<String> = steps.iter().map(step).collect();
+    format!("{} from {client}: {}", service.name, steps.join(" > "))
+}
+
+fn count(service: &ServiceRow, map: &Map<'_>, wanted: impl Fn(&WorkloadRow) -> bool) -> String {
+    let all: Vec<&&WorkloadRow> = map
+        .endpoints(&service.name)
+        .iter()
+        .filter(|row| wanted(row))
+        .collect();
+    let ready = all.iter().filter(|row| is_ready(service, row)).count();
+    format!("{ready}/{}", all.len())
+}

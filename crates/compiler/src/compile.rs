@@ -1,0 +1,384 @@
+//! Turns all inputs into all tables, findings and statuses, topic by topic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tacit_api::{Located, Object, ObjectKey, Service};
+use tacit_model::access::Mode;
+use tacit_model::finding::{Finding, Severity};
+use tacit_model::status::ObjectStatus;
+use tacit_model::tables::{
+    AccessRow, ClassKey, ClassRow, NamespaceRow, RunGrantRow, ServiceRow, WorkloadRow,
+};
+use tacit_model::{Row, ServiceName, Tables};
+
+use crate::access::{self, ServicePorts};
+use crate::armed::Map;
+use crate::attach::Loss;
+use crate::delta::Addresses;
+use crate::endpoints;
+use crate::findings::{OVERRIDDEN, at, of_syntax};
+use crate::grants::World;
+use crate::index::{Index, Mentioned, class_row};
+use crate::judge::{Judged, judge};
+use crate::mesh::Settings;
+use crate::policies::{Placed, place};
+use crate::services::{self, Services};
+use crate::state::Inputs;
+use crate::status::{Facts, statuses};
+use crate::targets::{Hit, Resolver};
+use crate::{Ranges, failover};
+
+/// What inputs compile to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Compiled {
+    pub(crate) tables: Tables,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) statuses: Vec<ObjectStatus>,
+    pub(crate) good: Vec<ObjectKey>,
+    /// Objects that have a version in force.
+    pub(crate) in_force: BTreeMap<ObjectKey, Version>,
+    pub(crate) addresses: Addresses,
+    pub(crate) wake_at: Option<i64>,
+    pub(crate) ranges: Option<Ranges>,
+}
+
+/// Which version of an object is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    LastGood,
+    Written,
+}
+
+/// What the topics share: the objects in force, sorted out.
+pub(crate) struct Mesh<'a> {
+    pub(crate) settings: Settings<'a>,
+    pub(crate) index: Index<'a>,
+    pub(crate) world: World<'a>,
+    pub(crate) ports: ServicePorts,
+}
+
+impl<'a> Mesh<'a> {
+    /// The Services in force, in the order of names.
+    fn services(&self) -> Vec<&'a Service> {
+        self.index
+            .services
+            .values()
+            .map(|entry| entry.service)
+            .collect()
+    }
+}
+
+/// Compiles everything.
+pub(crate) fn compile(inputs: &Inputs) -> Compiled {
+    let (mut judged, settings) = judge(inputs);
+    let Some(settings) = settings else {
+        // A Mesh in force has valid names, and so do the defaults: there are always settings.
+        return Compiled::default();
+    };
+    let mesh = sort_out(&judged, settings);
+    let resolver = Resolver {
+        index: &mesh.index,
+        tenants: mesh.world.tenants(),
+    };
+    let placed = place(&mut judged, &resolver, &mesh.world, &mesh.ports);
+    let given = endpoints::addresses(&mesh.index, &mesh.settings, inputs);
+    let selectors = placed
+        .iter()
+        .flat_map(|policy| &policy.hits)
+        .filter_map(selector);
+    let mentioned = Mentioned::new(&mesh.index, selectors);
+    let (workloads, of_ports) =
+        endpoints::workload_rows(&mesh.index, &mentioned, &given, &mesh.settings, inputs);
+    let services = services::build(&mesh, &placed, &resolver, &given);
+    let classes = classes(&mesh.index, &workloads, &services, &placed);
+    let services_of = |row: &WorkloadRow| classes.get(&row.class).map(|class| &class.services);
+    let map = Map::new(&workloads, services_of, inputs.ready.keys());
+
+    let facts = Facts {
+        judged: &judged,
+        placed: &placed,
+        services: &services,
+        workloads: &workloads,
+        map: &map,
+    };
+    let mut findings: Vec<Finding> = inputs.file_errors.iter().map(of_syntax).collect();
+    findings.extend(given.findings);
+    findings.extend(of_ports);
+    findings.extend(of_objects(&mesh, &facts));
+    sort(&mut findings);
+    let statuses = statuses(&facts, &findings);
+    let (grants, wake_at) = run_grants(&mesh, inputs.now);
+    Compiled {
+        statuses,
+        good: judged
+            .iter()
+            .filter(|j| j.is_good())
+            .map(|j| j.key.clone())
+            .collect(),
+        in_force: versions(&judged),
+        addresses: given.addresses,
+        wake_at,
+        ranges: Some(mesh.settings.ranges),
+        tables: tables(
+            &mesh,
+            &placed,
+            Rows {
+                services: services.rows,
+                classes,
+                workloads,
+                grants,
+            },
+        ),
+        findings,
+    }
+}
+
+/// Sorts out the objects in force.
+fn sort_out<'a>(judged: &[Judged<'a>], settings: Settings<'a>) -> Mesh<'a> {
+    let in_force = || judged.iter().filter_map(|found| found.in_force);
+    let index = Index::new(in_force());
+    let ports = index.services.iter();
+    let ports = ports.map(|(name, entry)| (name.clone(), endpoints::ports_of(&entry.service.spec)));
+    Mesh {
+        settings,
+        ports: ports.collect(),
+        index,
+        world: World::new(in_force()),
+    }
+}
+
+fn selector(
+    hit: &Hit,
+) -> Option<(
+    &BTreeSet<tacit_model::Namespace>,
+    &tacit_model::labels::Labels,
+)> {
+    match hit {
+        Hit::Workloads { namespaces, labels } => Some((namespaces, labels)),
+        Hit::All { .. } | Hit::Service { .. } => None,
+    }
+}
+
+/// The classes of the workloads, with their services and access policies.
+fn classes(
+    index: &Index<'_>,
+    workloads: &[WorkloadRow],
+    services: &Services,
+    placed: &[Placed<'_>],
+) -> BTreeMap<ClassKey, ClassRow> {
+    let mut classes: BTreeMap<ClassKey, ClassRow> = BTreeMap::new();
+    for row in workloads {
+        classes.entry(row.class.clone()).or_insert_with_key(|key| {
+            let mut class = class_row(key.clone(), index);
+            class
+                .services
+                .retain(|service| services.rows.contains_key(service));
+            class
+        });
+    }
+    // In the order of names, so that attachments are sorted by policy.
+    for policy in placed.iter().filter(|policy| is_access(policy)) {
+        access::attach(&policy.name, &policy.hits, &mut classes);
+    }
+    classes
+}
+
+fn is_access(policy: &Placed<'_>) -> bool {
+    policy.kind == tacit_api::Kind::AccessPolicy
+}
+
+/// Findings about objects: by themselves, about their targets, and between Workspaces.
+fn of_objects(mesh: &Mesh<'_>, facts: &Facts<'_, '_>) -> Vec<Finding> {
+    let tenants = mesh.world.tenants();
+    let mut findings = tenants.findings(&mesh.index.namespaces, &mesh.services());
+    findings.extend(
+        facts
+            .judged
+            .iter()
+            .flat_map(|found| found.findings.iter().cloned()),
+    );
+    findings.extend(
+        facts
+            .placed
+            .iter()
+            .flat_map(|policy| policy.findings.iter().cloned()),
+    );
+    findings.extend(of_policies(mesh, facts));
+    findings
+}
+
+/// Findings about policies that need the rows.
+fn of_policies(mesh: &Mesh<'_>, facts: &Facts<'_, '_>) -> Vec<Finding> {
+    let Facts {
+        placed,
+        services,
+        workloads,
+        map,
+        ..
+    } = facts;
+    let known: BTreeSet<ServiceName> = services.rows.keys().cloned().collect();
+    let mut findings = Vec::new();
+    for policy in *placed {
+        let Some(version) = policy.in_force else {
+            continue;
+        };
+        match &version.value {
+            Object::AccessPolicy(found) => {
+                let (spec, hits) = (&found.spec, &policy.hits);
+                let opaque = access::opaque_in_scope(version, spec, hits, &mesh.ports, workloads);
+                findings.extend(opaque);
+                findings.extend(access::ports_of_services(version, spec, hits, &mesh.ports));
+                findings.extend(access::unknown_workspaces(
+                    version,
+                    spec,
+                    mesh.world.tenants(),
+                ));
+            }
+            Object::FailoverPolicy(found) => {
+                let none = BTreeSet::new();
+                let hit = services.hit.get(&policy.object).unwrap_or(&none);
+                let endpoints = hit.iter().flat_map(|name| map.endpoints(name));
+                let endpoints: Vec<_> = endpoints.map(|row| &row.locality).collect();
+                let (parts, home) = (failover::Parts::of(&found.spec), &policy.name.namespace);
+                let dangling = failover::dangling(version, &parts, home, hit, &known, &endpoints);
+                findings.extend(dangling);
+            }
+            Object::Mesh(_)
+            | Object::RetryTimeoutPolicy(_)
+            | Object::Service(_)
+            | Object::Workload(_)
+            | Object::Workspace(_) => {}
+        }
+        findings.extend(overridden(policy, version, services));
+    }
+    findings
+}
+
+/// Says so if a policy loses every field at every service that it applies to.
+fn overridden(
+    policy: &Placed<'_>,
+    version: &Located<Object>,
+    services: &Services,
+) -> Option<Finding> {
+    let hit = services
+        .hit
+        .get(&policy.object)
+        .filter(|hit| !hit.is_empty())?;
+    let own = |name: &ServiceName| -> Option<&Loss> {
+        services
+            .losses
+            .get(name)?
+            .iter()
+            .find(|loss| loss.object == policy.object)
+    };
+    let mut winners = BTreeSet::new();
+    for name in hit {
+        let loss = own(name).filter(|loss| loss.all)?;
+        winners.extend(loss.winners.keys().map(ToString::to_string));
+    }
+    let names: Vec<String> = winners.into_iter().collect();
+    let message = format!("every field is decided by {}", names.join(", "));
+    Some(at(version, OVERRIDDEN, "", message, None))
+}
+
+/// The run grants that hold now, and when the next of them ends.
+fn run_grants(mesh: &Mesh<'_>, now: i64) -> (Vec<RunGrantRow>, Option<i64>) {
+    let subjects = mesh.settings.spec.and_then(|spec| spec.subjects.as_deref());
+    let tenants = mesh.world.tenants();
+    let now = u64::try_from(now).unwrap_or(0);
+    let mut rows = tenants.run_grants(subjects.unwrap_or_default(), &mesh.index.namespaces);
+    rows.retain(|row| row.until.is_none_or(|until| until > now));
+    let next = rows.iter().filter_map(|row| row.until).min();
+    (rows, next.and_then(|until| i64::try_from(until).ok()))
+}
+
+fn versions(judged: &[Judged<'_>]) -> BTreeMap<ObjectKey, Version> {
+    let version = |found: &Judged<'_>| {
+        found.in_force?;
+        let version = if found.is_good() {
+            Version::Written
+        } else {
+            Version::LastGood
+        };
+        Some((found.key.clone(), version))
+    };
+    judged.iter().filter_map(version).collect()
+}
+
+/// Errors first, then by place. Of warnings about one field only the first is kept: a Service
+/// with a thousand workloads does not need a thousand of them.
+fn sort(findings: &mut Vec<Finding>) {
+    findings.sort_by(|a, b| {
+        let key = |f: &Finding| {
+            (
+                f.severity,
+                f.position.clone(),
+                f.code.clone(),
+                f.message.clone(),
+            )
+        };
+        key(a).cmp(&key(b))
+    });
+    let mut seen = BTreeSet::new();
+    findings.retain(|f| {
+        let message = (f.severity == Severity::Error).then(|| f.message.clone());
+        seen.insert((f.code.clone(), f.position.clone(), f.field.clone(), message))
+    });
+}
+
+/// Rows that are made one by one elsewhere.
+struct Rows {
+    services: BTreeMap<ServiceName, ServiceRow>,
+    classes: BTreeMap<ClassKey, ClassRow>,
+    workloads: Vec<WorkloadRow>,
+    grants: Vec<RunGrantRow>,
+}
+
+fn tables(mesh: &Mesh<'_>, placed: &[Placed<'_>], rows: Rows) -> Tables {
+    let mut tables = Tables::default();
+    let mut add = |row: Row| drop(tables.0.insert(row.key(), row));
+    add(Row::Mesh(Arc::new(mesh.settings.row.clone())));
+    let services = mesh.services();
+    for namespace in &mesh.index.namespaces {
+        let tenancy = mesh.world.tenants().tenancy(namespace, &services);
+        add(Row::Namespace(Arc::new(NamespaceRow {
+            namespace: namespace.clone(),
+            tenancy,
+        })));
+    }
+    for policy in placed.iter().filter(|policy| is_access(policy)) {
+        add(Row::Access(Arc::new(access_row(policy))));
+    }
+    let Rows {
+        services,
+        classes,
+        workloads,
+        grants,
+    } = rows;
+    services
+        .into_values()
+        .for_each(|row| add(Row::Service(Arc::new(row))));
+    classes
+        .into_values()
+        .for_each(|row| add(Row::Class(Arc::new(row))));
+    workloads
+        .into_iter()
+        .for_each(|row| add(Row::Workload(Arc::new(row))));
+    grants
+        .into_iter()
+        .for_each(|row| add(Row::RunGrant(Arc::new(row))));
+    tables
+}
+
+fn access_row(policy: &Placed<'_>) -> AccessRow {
+    let name = policy.name.clone();
+    match (
+        policy.in_force.map(|version| &version.value),
+        &policy.broken,
+    ) {
+        (Some(Object::AccessPolicy(found)), _) => access::row(name, &found.spec),
+        (_, Some(broken)) => access::broken(name, broken.mode, &broken.reason),
+        (_, None) => access::broken(name, Mode::Enforce, "it has no version"),
+    }
+}

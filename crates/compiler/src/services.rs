@@ -1,0 +1,209 @@
+//! Rows of services: what is written about each, put in order and resolved.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tacit_api::mesh::Defaults;
+use tacit_api::{Kind, Object};
+use tacit_model::resilience::Layer;
+use tacit_model::tables::ServiceRow;
+use tacit_model::{Namespace, ObjectRef, ServiceName};
+
+use crate::attach::{Contribution, Loss, Rank, Standing, defaults_rank, losses, services_hit};
+use crate::compile::Mesh;
+use crate::endpoints::Given;
+use crate::failover::{self, Candidate};
+use crate::findings::object_ref;
+use crate::policies::Placed;
+use crate::targets::Resolver;
+use crate::workspace::Owner;
+use crate::{retry_timeout, values};
+
+/// One RetryTimeoutPolicy, or the `defaults` of a Mesh or Workspace, at one service.
+struct RetrySource<'a> {
+    rank: Rank,
+    parts: retry_timeout::Parts<'a>,
+    object: ObjectRef,
+    callers: Option<Vec<tacit_model::access::From>>,
+}
+
+/// One FailoverPolicy, or `defaults`, at one service.
+struct FailoverSource<'a> {
+    rank: Rank,
+    parts: failover::Parts<'a>,
+    object: ObjectRef,
+    home: Namespace,
+}
+
+/// The rows, and which policies lose what at which service.
+#[derive(Debug, Default)]
+pub(crate) struct Services {
+    pub(crate) rows: BTreeMap<ServiceName, ServiceRow>,
+    pub(crate) losses: BTreeMap<ServiceName, Vec<Loss>>,
+    /// Services that each policy hits.
+    pub(crate) hit: BTreeMap<ObjectRef, BTreeSet<ServiceName>>,
+}
+
+/// Builds the rows of the services that have an address.
+pub(crate) fn build(
+    mesh: &Mesh<'_>,
+    placed: &[Placed<'_>],
+    resolver: &Resolver<'_, '_>,
+    given: &Given,
+) -> Services {
+    let mut services = Services::default();
+    let names: BTreeSet<ServiceName> = given.services.keys().cloned().collect();
+    let mut retries: BTreeMap<ServiceName, Vec<RetrySource<'_>>> = BTreeMap::new();
+    let mut failovers: BTreeMap<ServiceName, Vec<FailoverSource<'_>>> = BTreeMap::new();
+    for policy in placed
+        .iter()
+        .filter(|policy| policy.kind != Kind::AccessPolicy)
+    {
+        let Some(claim) = policy.claim(resolver) else {
+            continue;
+        };
+        let hit = services_hit(&policy.hits, &names);
+        services
+            .hit
+            .insert(policy.object.clone(), hit.keys().cloned().collect());
+        for (service, closeness) in hit {
+            let rank = claim.rank(closeness);
+            if let Some(source) = retry_source(policy, rank.clone()) {
+                retries.entry(service).or_default().push(source);
+            } else if let Some(source) = failover_source(policy, rank) {
+                failovers.entry(service).or_default().push(source);
+            }
+        }
+    }
+    for name in names {
+        let mut retries = retries.remove(&name).unwrap_or_default();
+        let mut failovers = failovers.remove(&name).unwrap_or_default();
+        for (defaults, object, standing) in defaults(mesh, &name.namespace) {
+            let rank = defaults_rank(object.clone(), standing);
+            retries.push(RetrySource {
+                rank: rank.clone(),
+                parts: retry_timeout::Parts::of_defaults(defaults),
+                object: object.clone(),
+                callers: None,
+            });
+            failovers.push(FailoverSource {
+                rank,
+                parts: failover::Parts::of_defaults(defaults),
+                object,
+                home: name.namespace.clone(),
+            });
+        }
+        retries.sort_by(|a, b| a.rank.cmp(&b.rank));
+        failovers.sort_by(|a, b| a.rank.cmp(&b.rank));
+        let lost = retry_losses(&retries)
+            .into_iter()
+            .chain(failover_losses(&failovers));
+        services.losses.insert(name.clone(), lost.collect());
+        if let Some(row) = row(mesh, given, name.clone(), &retries, &failovers) {
+            services.rows.insert(name, row);
+        }
+    }
+    services
+}
+
+fn retry_source<'a>(policy: &Placed<'a>, rank: Rank) -> Option<RetrySource<'a>> {
+    let Object::RetryTimeoutPolicy(found) = &policy.in_force?.value else {
+        return None;
+    };
+    let own = &policy.name.namespace;
+    let callers = found.spec.from.as_ref();
+    Some(RetrySource {
+        rank,
+        parts: retry_timeout::Parts::of(&found.spec),
+        object: policy.object.clone(),
+        callers: callers.map(|list| list.iter().map(|one| values::from(one, own)).collect()),
+    })
+}
+
+fn failover_source<'a>(policy: &Placed<'a>, rank: Rank) -> Option<FailoverSource<'a>> {
+    let Object::FailoverPolicy(found) = &policy.in_force?.value else {
+        return None;
+    };
+    Some(FailoverSource {
+        rank,
+        parts: failover::Parts::of(&found.spec),
+        object: policy.object.clone(),
+        home: policy.name.namespace.clone(),
+    })
+}
+
+/// The `defaults` that hold in a namespace: those of its Workspace, then those of the Mesh.
+fn defaults<'m>(
+    mesh: &'m Mesh<'_>,
+    namespace: &Namespace,
+) -> Vec<(&'m Defaults, ObjectRef, Standing)> {
+    let mut found = Vec::new();
+    if let Owner::Member(tenant) = mesh.world.tenants().owner(namespace.as_str())
+        && let Some(defaults) = &tenant.spec.defaults
+        && let Some(object) = object_ref(&tenant.object.value.key())
+    {
+        found.push((defaults, object, Standing::WorkspaceDefaults));
+    }
+    let settings = &mesh.settings;
+    if let Some(defaults) = settings.spec.and_then(|spec| spec.defaults.as_ref())
+        && let Some(object) = settings
+            .object
+            .and_then(|found| object_ref(&found.value.key()))
+    {
+        found.push((defaults, object, Standing::MeshDefaults));
+    }
+    found
+}
+
+fn retry_losses(sources: &[RetrySource<'_>]) -> Vec<Loss> {
+    let contribution = |source: &RetrySource<'_>| Contribution {
+        object: source.object.clone(),
+        fields: retry_timeout::fields_of(&source.parts),
+        for_everybody: source.callers.is_none(),
+    };
+    losses(&sources.iter().map(contribution).collect::<Vec<_>>())
+}
+
+fn failover_losses(sources: &[FailoverSource<'_>]) -> Vec<Loss> {
+    let contribution = |source: &FailoverSource<'_>| Contribution {
+        object: source.object.clone(),
+        fields: source.parts.fields(),
+        for_everybody: true,
+    };
+    losses(&sources.iter().map(contribution).collect::<Vec<_>>())
+}
+
+fn row(
+    mesh: &Mesh<'_>,
+    given: &Given,
+    name: ServiceName,
+    retries: &[RetrySource<'_>],
+    failovers: &[FailoverSource<'_>],
+) -> Option<ServiceRow> {
+    let entry = mesh.index.services.get(&name)?;
+    let layers = retries
+        .iter()
+        .filter(|source| !retry_timeout::fields_of(&source.parts).is_empty());
+    let resilience = layers.map(|source| Layer {
+        callers: source.callers.clone(),
+        fields: retry_timeout::fields(&source.parts, &source.object),
+    });
+    let candidates: Vec<Candidate<'_>> = failovers
+        .iter()
+        .map(|source| Candidate {
+            parts: source.parts,
+            object: source.object.clone(),
+            home: source.home.clone(),
+        })
+        .collect();
+    let own = object_ref(&entry.object.value.key())?;
+    let wish = entry.service.spec.traffic_distribution.as_deref();
+    let usable = |to: &ServiceName| *to != name && given.services.contains_key(to);
+    let failover = failover::resolve(&candidates, failover::distribution(wish, &own), &usable);
+    Some(ServiceRow {
+        address: *given.services.get(&name)?,
+        ports: mesh.ports.get(&name)?.clone(),
+        resilience: resilience.collect(),
+        failover,
+        name,
+    })
+}

@@ -1,0 +1,207 @@
+//! The conditions of each object, for the people who wrote it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tacit_api::Kind;
+use tacit_model::finding::{Finding, Severity};
+use tacit_model::status::{Condition, ConditionKind, ObjectStatus, Reason};
+use tacit_model::tables::WorkloadRow;
+use tacit_model::{ObjectRef, WorkloadName};
+
+use crate::armed::{Map, armed};
+use crate::findings::{
+    ADDRESS_TAKEN, CONTESTED, FALLBACK, NOT_SUPPORTED, TARGET_NOT_FOUND, TARGET_NOT_PERMITTED,
+    object_ref,
+};
+use crate::judge::Judged;
+use crate::policies::Placed;
+use crate::services::Services;
+use crate::targets::Hit;
+
+/// Most targets that a status lists.
+const MOST_TARGETS: usize = 1000;
+/// Most partial losses that a message names.
+const MOST_LOSSES: usize = 5;
+
+/// What statuses are made of.
+pub(crate) struct Facts<'f, 'a> {
+    pub(crate) judged: &'f [Judged<'a>],
+    pub(crate) placed: &'f [Placed<'a>],
+    pub(crate) services: &'f Services,
+    pub(crate) workloads: &'f [WorkloadRow],
+    pub(crate) map: &'f Map<'f>,
+}
+
+/// The statuses of all objects with valid names, in their order. `findings` are sorted.
+pub(crate) fn statuses(facts: &Facts<'_, '_>, findings: &[Finding]) -> Vec<ObjectStatus> {
+    let mut errors: BTreeMap<&ObjectRef, &Finding> = BTreeMap::new();
+    for finding in findings
+        .iter()
+        .filter(|found| found.severity == Severity::Error)
+    {
+        if let Some(object) = &finding.object {
+            errors.entry(object).or_insert(finding);
+        }
+    }
+    let placed: BTreeMap<&ObjectRef, &Placed<'_>> = facts
+        .placed
+        .iter()
+        .map(|policy| (&policy.object, policy))
+        .collect();
+    let mut statuses: Vec<ObjectStatus> = Vec::new();
+    for judged in facts.judged {
+        if let Some(object) = object_ref(judged.key) {
+            let error = errors.get(&object).copied();
+            let policy = placed.get(&object).copied();
+            statuses.push(one(facts, judged, object, error, policy));
+        }
+    }
+    statuses.sort_by(|a, b| a.object.cmp(&b.object));
+    statuses
+}
+
+fn one(
+    facts: &Facts<'_, '_>,
+    judged: &Judged<'_>,
+    object: ObjectRef,
+    error: Option<&Finding>,
+    policy: Option<&Placed<'_>>,
+) -> ObjectStatus {
+    let (lost, all_lost) = losses(facts, &object);
+    let mut conditions = vec![accepted(judged, error, &lost)];
+    let mut order = Vec::new();
+    if judged.key.kind == Kind::FailoverPolicy && policy.is_some() {
+        let none = BTreeSet::new();
+        let hit = facts.services.hit.get(&object).unwrap_or(&none);
+        let (condition, lines) = armed(&facts.services.rows, hit, facts.map);
+        conditions.push(condition);
+        order = lines;
+    }
+    if let Some(message) = all_lost {
+        conditions.push(Condition {
+            kind: ConditionKind::Programmed,
+            status: false,
+            reason: Reason::Overridden,
+            message,
+        });
+    }
+    ObjectStatus {
+        object,
+        conditions,
+        targets: policy
+            .map(|policy| targets(facts, policy))
+            .unwrap_or_default(),
+        last_good_in_force: judged.last_good_in_force(),
+        order,
+    }
+}
+
+fn accepted(judged: &Judged<'_>, error: Option<&Finding>, lost: &str) -> Condition {
+    let (reason, message) = match (&judged.problem, error) {
+        (Some((reason, message)), _) => {
+            let instead = if judged.last_good_in_force() {
+                "the last good version is in force"
+            } else if judged.key.kind == Kind::AccessPolicy {
+                "there is no earlier version, so it denies its targets"
+            } else {
+                "there is no earlier version, so nothing of it is in force"
+            };
+            (*reason, format!("{message}; {instead}"))
+        }
+        (None, Some(error)) => (reason_of(error), error.message.clone()),
+        (None, None) => (Reason::Accepted, lost.to_owned()),
+    };
+    let status = reason == Reason::Accepted;
+    Condition {
+        kind: ConditionKind::Accepted,
+        status,
+        reason,
+        message,
+    }
+}
+
+/// The reason that an error stands for, when it is not about the object alone.
+fn reason_of(error: &Finding) -> Reason {
+    let code = &*error.code;
+    if code == TARGET_NOT_FOUND.code || code == FALLBACK.code {
+        Reason::TargetNotFound
+    } else if code == TARGET_NOT_PERMITTED.code || code.starts_with("TCT160") {
+        Reason::NotPermitted
+    } else if code == ADDRESS_TAKEN.code || code == CONTESTED.code {
+        Reason::Conflicted
+    } else if code == NOT_SUPPORTED.code {
+        Reason::NotSupported
+    } else {
+        Reason::Invalid
+    }
+}
+
+/// What a policy loses to others, for people, and the message if it loses everything.
+fn losses(facts: &Facts<'_, '_>, object: &ObjectRef) -> (String, Option<String>) {
+    let Some(hit) = facts.services.hit.get(object) else {
+        return (String::new(), None);
+    };
+    let mut winners: BTreeSet<&ObjectRef> = BTreeSet::new();
+    let mut lines = Vec::new();
+    let mut all = !hit.is_empty();
+    for service in hit {
+        let losses = facts
+            .services
+            .losses
+            .get(service)
+            .map_or(&[][..], Vec::as_slice);
+        let own = losses.iter().find(|loss| loss.object == *object);
+        all &= own.is_some_and(|loss| loss.all);
+        for (winner, fields) in own.iter().flat_map(|loss| &loss.winners) {
+            winners.insert(winner);
+            let fields: Vec<&str> = fields.iter().copied().collect();
+            lines.push(format!("{} of {service} by {winner}", fields.join(", ")));
+        }
+    }
+    let more = lines.len().saturating_sub(MOST_LOSSES);
+    lines.truncate(MOST_LOSSES);
+    let mut text = String::new();
+    if !lines.is_empty() {
+        text = format!("decided elsewhere: {}", lines.join("; "));
+    }
+    if more > 0 {
+        text = format!("{text}; and {more} more");
+    }
+    let names: Vec<String> = winners.into_iter().map(ToString::to_string).collect();
+    let message = format!("every field is decided by {}", names.join(", "));
+    (text, all.then_some(message))
+}
+
+fn targets(facts: &Facts<'_, '_>, policy: &Placed<'_>) -> Vec<ObjectRef> {
+    let mut found: BTreeSet<ObjectRef> = BTreeSet::new();
+    for hit in &policy.hits {
+        match hit {
+            Hit::All { object, .. } => {
+                found.insert(object.clone());
+            }
+            Hit::Service { name, .. } => {
+                found.insert(ObjectRef {
+                    kind: Kind::Service.as_str().into(),
+                    namespace: Some(name.namespace.clone()),
+                    name: name.name.clone(),
+                });
+            }
+            Hit::Workloads { namespaces, labels } => {
+                let rows = facts.workloads.iter();
+                let hit = rows.filter(|row| {
+                    namespaces.contains(&row.class.namespace) && row.class.labels.contain(labels)
+                });
+                found.extend(hit.map(|row| workload_ref(&row.name)));
+            }
+        }
+    }
+    found.into_iter().take(MOST_TARGETS).collect()
+}
+
+fn workload_ref(name: &WorkloadName) -> ObjectRef {
+    ObjectRef {
+        kind: Kind::Workload.as_str().into(),
+        namespace: Some(name.namespace.clone()),
+        name: name.name.clone(),
+    }
+}
