@@ -12,7 +12,8 @@ test-full: setup   ## the same with large random counts
 	@TACIT_CASES=1000000 PROPTEST_CASES=20000 scripts/test.sh
 
 bench: setup       ## Tacit beside stock ztunnel, Envoy and haproxy, where they are found
-	@scripts/bench.sh
+	@cargo build --quiet --profile dist --package tacit-cli
+	@cargo xtask bench
 
 lint:
 	@cargo fmt --all --check

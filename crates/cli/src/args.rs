@@ -253,7 +253,12 @@ pub(crate) struct UpArgs {
     #[arg(long, conflicts_with = "join")]
     pub(crate) control_only: bool,
     /// Only a node, which joins another machine's mesh with this token (`tacit token`).
-    #[arg(long, env = "TACIT_JOIN_TOKEN", hide_env_values = true, conflicts_with = "file")]
+    #[arg(
+        long,
+        env = "TACIT_JOIN_TOKEN",
+        hide_env_values = true,
+        conflicts_with = "file"
+    )]
     pub(crate) join: Option<String>,
     /// This machine's node name; absent: its host name.
     #[arg(long)]
@@ -305,7 +310,9 @@ mod tests {
     #[test]
     fn no_two_options_collide() {
         Cli::command().debug_assert();
-        let words = ["tacit", "run", "--as", "a/b", "--port", "http:80", "--", "true", "-x"];
+        let words = [
+            "tacit", "run", "--as", "a/b", "--port", "http:80", "--", "true", "-x",
+        ];
         let cli = Cli::try_parse_from(words).unwrap();
         assert!(matches!(cli.command, Command::Run(args) if args.command == ["true", "-x"]));
     }

@@ -16,10 +16,14 @@ impl Dirs {
     /// The directories that a mesh of this user has.
     pub(crate) fn own(mesh: &str) -> Self {
         // What `up` tells the roles that it starts: inside a user namespace they look like root.
-        if let (Some(runtime), Some(state)) =
-            (env::var_os("TACIT_RUNTIME_DIR"), env::var_os("TACIT_STATE_DIR"))
-        {
-            return Self { runtime: runtime.into(), state: state.into() };
+        if let (Some(runtime), Some(state)) = (
+            env::var_os("TACIT_RUNTIME_DIR"),
+            env::var_os("TACIT_STATE_DIR"),
+        ) {
+            return Self {
+                runtime: runtime.into(),
+                state: state.into(),
+            };
         }
         let uid = nix::unistd::Uid::effective();
         if uid.is_root() {
@@ -28,15 +32,18 @@ impl Dirs {
                 state: PathBuf::from("/var/lib/tacit").join(mesh),
             };
         }
-        let runtime = env::var_os("XDG_RUNTIME_DIR")
-            .map_or_else(|| env::temp_dir().join(format!("tacit-{uid}")), |dir| {
-                PathBuf::from(dir).join("tacit")
-            });
+        let runtime = env::var_os("XDG_RUNTIME_DIR").map_or_else(
+            || env::temp_dir().join(format!("tacit-{uid}")),
+            |dir| PathBuf::from(dir).join("tacit"),
+        );
         let state = env::var_os("XDG_STATE_HOME")
             .map(PathBuf::from)
             .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state")))
             .map_or_else(|| runtime.join("state"), |dir| dir.join("tacit"));
-        Self { runtime: runtime.join(mesh), state: state.join(mesh) }
+        Self {
+            runtime: runtime.join(mesh),
+            state: state.join(mesh),
+        }
     }
 
     /// The directories of the mesh that a client means: the user's own if it is up, else root's.
@@ -47,7 +54,10 @@ impl Dirs {
         }
         let system = PathBuf::from("/run/tacit").join(mesh);
         if system.exists() {
-            return Self { runtime: system, state: PathBuf::from("/var/lib/tacit").join(mesh) };
+            return Self {
+                runtime: system,
+                state: PathBuf::from("/var/lib/tacit").join(mesh),
+            };
         }
         own
     }

@@ -17,10 +17,15 @@ pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
     for path in &args.file {
         files.extend(yaml_files(path)?);
     }
-    let parsed = files.iter().map(|file| parse(file)).collect::<Result<Vec<_>, Failure>>()?;
+    let parsed = files
+        .iter()
+        .map(|file| parse(file))
+        .collect::<Result<Vec<_>, Failure>>()?;
     let objects: usize = parsed.iter().map(|(_, parsed)| parsed.objects.len()).sum();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    let now = now.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    });
     let checked = tacit_compiler::check_files(parsed, now);
     match args.output {
         Format::Json | Format::Yaml => output::data(&output::json(&checked.findings)?),
@@ -36,11 +41,18 @@ pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
         "{} files, {objects} objects, {errors} errors, {warnings} warnings",
         files.len()
     ));
-    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if errors == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn count(findings: &[Finding], severity: Severity) -> usize {
-    findings.iter().filter(|finding| finding.severity == severity).count()
+    findings
+        .iter()
+        .filter(|finding| finding.severity == severity)
+        .count()
 }
 
 fn parse(file: &Path) -> Result<(Arc<str>, Parsed), Failure> {
@@ -60,14 +72,19 @@ pub(crate) fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(told)? {
         let file = entry.map_err(told)?.path();
-        let wanted = file.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+        let wanted = file
+            .extension()
+            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
         if wanted && file.is_file() {
             files.push(file);
         }
     }
     files.sort();
     if files.is_empty() {
-        return Err(Failure::Failed(format!("{} has no .yaml file", path.display())));
+        return Err(Failure::Failed(format!(
+            "{} has no .yaml file",
+            path.display()
+        )));
     }
     Ok(files)
 }

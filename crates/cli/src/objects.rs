@@ -28,7 +28,12 @@ pub(crate) fn apply(place: &Place, args: &ApplyArgs) -> Result<ExitCode, Failure
     block_on(async {
         let mut code = ExitCode::SUCCESS;
         for (file, text) in read_sources(&args.file)? {
-            let request = ApplyRequest { text, file, dry_run: args.dry_run, acting_as: None };
+            let request = ApplyRequest {
+                text,
+                file,
+                dry_run: args.dry_run,
+                acting_as: None,
+            };
             match client.apply(&request).await {
                 Ok(answer) => show_applied(&answer, args.dry_run),
                 Err(error) => {
@@ -60,12 +65,21 @@ pub(crate) fn get(place: &Place, args: &GetArgs) -> Result<ExitCode, Failure> {
     match args.output {
         Format::Json => output::data(&output::json(&objects)?),
         Format::Yaml => {
-            let documents: Vec<String> =
-                objects.iter().map(|object| tacit_api::print::yaml(&object.manifest)).collect();
+            let documents: Vec<String> = objects
+                .iter()
+                .map(|object| tacit_api::print::yaml(&object.manifest))
+                .collect();
             output::data(&documents.join("---\n"));
         }
         Format::Table => output::data(&output::table(
-            &["KIND", "NAMESPACE", "NAME", "OWNER", "ACCEPTED", "PROGRAMMED"],
+            &[
+                "KIND",
+                "NAMESPACE",
+                "NAME",
+                "OWNER",
+                "ACCEPTED",
+                "PROGRAMMED",
+            ],
             &objects.iter().map(row).collect::<Vec<_>>(),
         )),
     }
@@ -85,7 +99,10 @@ async fn fetch(client: &AdminClient, args: &GetArgs) -> Result<Vec<ListedObject>
         },
         None => (None, None),
     };
-    client.objects(Some(kind.as_str()), namespace, name).await.map_err(refused)
+    client
+        .objects(Some(kind.as_str()), namespace, name)
+        .await
+        .map_err(refused)
 }
 
 fn row(listed: &ListedObject) -> Vec<String> {
@@ -93,11 +110,18 @@ fn row(listed: &ListedObject) -> Vec<String> {
     let condition = |kind| {
         let status = listed.status.as_ref();
         let found = status.and_then(|s| s.conditions.iter().find(|c| c.kind == kind));
-        found.map_or_else(|| "-".to_owned(), |c| format!("{} ({:?})", c.status, c.reason))
+        found.map_or_else(
+            || "-".to_owned(),
+            |c| format!("{} ({:?})", c.status, c.reason),
+        )
     };
     vec![
         listed.object.kind.to_string(),
-        listed.object.namespace.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+        listed
+            .object
+            .namespace
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), ToString::to_string),
         listed.object.name.to_string(),
         format!("{:?}", listed.owner),
         condition(ConditionKind::Accepted),
@@ -117,14 +141,21 @@ pub(crate) fn token(place: &Place, args: &TokenArgs) -> Result<ExitCode, Failure
 pub(crate) fn certificate(place: &Place, args: &CertificateArgs) -> Result<ExitCode, Failure> {
     let told = |e: &dyn std::fmt::Display| Failure::Failed(format!("cannot make a key: {e}"));
     let key = PrivateKey::generate().map_err(|e| told(&e))?;
-    let csr = key.request_for_name(&args.common_name).map_err(|e| told(&e))?;
-    let request =
-        CertificateRequest { common_name: args.common_name.clone(), csr: STANDARD.encode(csr) };
+    let csr = key
+        .request_for_name(&args.common_name)
+        .map_err(|e| told(&e))?;
+    let request = CertificateRequest {
+        common_name: args.common_name.clone(),
+        csr: STANDARD.encode(csr),
+    };
     let client = place.client()?;
     let made = block_on(async { client.certificate(&request).await.map_err(refused) })?;
     std::fs::create_dir_all(&args.out)
         .map_err(|e| Failure::Failed(format!("{}: {e}", args.out.display())))?;
-    write_file(&args.out.join("person.key"), &pem::encode("PRIVATE KEY", &[key.to_pkcs8()]))?;
+    write_file(
+        &args.out.join("person.key"),
+        &pem::encode("PRIVATE KEY", &[key.to_pkcs8()]),
+    )?;
     write_file(&args.out.join("person.crt"), &made.chain)?;
     write_file(&args.out.join("roots.crt"), &made.roots)?;
     output::note(&format!(
@@ -158,8 +189,8 @@ fn read_sources(path: &Path) -> Result<Vec<(String, String)>, Failure> {
         return Ok(vec![("<stdin>".to_owned(), text)]);
     }
     let read = |file: &Path| {
-        let text = std::fs::read(file)
-            .map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
+        let text =
+            std::fs::read(file).map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
         let text = String::from_utf8(text)
             .map_err(|_| Failure::Failed(format!("{} is not text (UTF-8)", file.display())))?;
         Ok((file.display().to_string(), text))
@@ -213,12 +244,17 @@ fn kind_named(text: &str) -> Result<Kind, Failure> {
     let wanted = text.to_ascii_lowercase();
     let matches = |kind: &Kind| {
         let name = kind.as_str().to_ascii_lowercase();
-        let plural = name.strip_suffix('y').map_or(format!("{name}s"), |stem| format!("{stem}ies"));
+        let plural = name
+            .strip_suffix('y')
+            .map_or(format!("{name}s"), |stem| format!("{stem}ies"));
         wanted == name || wanted == plural || (wanted == "meshes" && name == "mesh")
     };
     Kind::ALL.iter().copied().find(matches).ok_or_else(|| {
         let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-        Failure::Usage(format!("{text:?} is no kind; kinds are {}", kinds.join(", ")))
+        Failure::Usage(format!(
+            "{text:?} is no kind; kinds are {}",
+            kinds.join(", ")
+        ))
     })
 }
 
@@ -232,7 +268,10 @@ pub(crate) fn object_ref(kind: &str, name: &str) -> Result<ObjectRef, Failure> {
     let usage = |e: tacit_model::names::InvalidName| Failure::Usage(e.to_string());
     Ok(ObjectRef {
         kind: kind.as_str().into(),
-        namespace: namespace.map(TryInto::try_into).transpose().map_err(usage)?,
+        namespace: namespace
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(usage)?,
         name: name.try_into().map_err(usage)?,
     })
 }
@@ -243,12 +282,28 @@ mod tests {
 
     #[test]
     fn kinds_are_found_by_any_case_and_plural() {
-        for text in ["Service", "services", "failoverpolicies", "AccessPolicy", "mesh", "meshes"] {
+        for text in [
+            "Service",
+            "services",
+            "failoverpolicies",
+            "AccessPolicy",
+            "mesh",
+            "meshes",
+        ] {
             assert!(kind_named(text).is_ok(), "{text}");
         }
         assert!(kind_named("pod").is_err());
-        assert_eq!(object_ref("mesh", "default").unwrap().to_string(), "Mesh/default");
-        assert_eq!(object_ref("service", "shop/a").unwrap().to_string(), "Service/shop/a");
-        assert_eq!(object_ref("service", "a").unwrap().to_string(), "Service/default/a");
+        assert_eq!(
+            object_ref("mesh", "default").unwrap().to_string(),
+            "Mesh/default"
+        );
+        assert_eq!(
+            object_ref("service", "shop/a").unwrap().to_string(),
+            "Service/shop/a"
+        );
+        assert_eq!(
+            object_ref("service", "a").unwrap().to_string(),
+            "Service/default/a"
+        );
     }
 }

@@ -1,5 +1,9 @@
 //! The one place that prints: data on standard output, words about it on standard error.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line speaks here")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the command line speaks here"
+)]
 
 use std::io::{self, Write};
 
@@ -36,12 +40,17 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> =
-            cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<String> = cells
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         padded.join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(&mut headings.iter().copied())];
-    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.extend(
+        rows.iter()
+            .map(|row| line(&mut row.iter().map(String::as_str))),
+    );
     lines.join("\n")
 }
 
@@ -51,7 +60,10 @@ mod tests {
 
     #[test]
     fn columns_align() {
-        let rows = vec![vec!["a".into(), "long".into()], vec!["wide".into(), String::new()]];
+        let rows = vec![
+            vec!["a".into(), "long".into()],
+            vec!["wide".into(), String::new()],
+        ];
         assert_eq!(table(&["X", "Y"], &rows), "X     Y\na     long\nwide");
     }
 }

@@ -38,11 +38,19 @@ fn status_tables(status: &MeshStatus) -> String {
         text.push_str(&format!("read-only: {reason}\n"));
     }
     for (severity, count) in &status.findings {
-        text.push_str(&format!("findings: {count} {severity} (see `tacit get all`)\n"));
+        text.push_str(&format!(
+            "findings: {count} {severity} (see `tacit get all`)\n"
+        ));
     }
     let nodes = status.nodes.iter().map(|node| {
-        let acknowledged = node.acknowledged.map_or_else(|| "-".into(), |g| g.to_string());
-        let state = if node.connected { "connected" } else { "not connected" };
+        let acknowledged = node
+            .acknowledged
+            .map_or_else(|| "-".into(), |g| g.to_string());
+        let state = if node.connected {
+            "connected"
+        } else {
+            "not connected"
+        };
         vec![
             node.name.to_string(),
             node.zone.clone(),
@@ -57,8 +65,16 @@ fn status_tables(status: &MeshStatus) -> String {
     text.push_str(&output::table(&headings, &nodes.collect::<Vec<_>>()));
     let services = status.services.iter().map(|service| {
         let rate = |sum: f64, next: f64| sum + next;
-        let requests = service.callers.iter().map(|c| c.requests_per_second).fold(0.0, rate);
-        let failures = service.callers.iter().map(|c| c.failures_per_second).fold(0.0, rate);
+        let requests = service
+            .callers
+            .iter()
+            .map(|c| c.requests_per_second)
+            .fold(0.0, rate);
+        let failures = service
+            .callers
+            .iter()
+            .map(|c| c.failures_per_second)
+            .fold(0.0, rate);
         vec![
             service.service.to_string(),
             service.address.clone(),
@@ -81,7 +97,14 @@ fn status_tables(status: &MeshStatus) -> String {
             ready.join(","),
         ]
     });
-    let headings = ["WORKLOAD", "SERVICE ACCOUNT", "NODE", "ZONE", "ADDRESS", "READY PORTS"];
+    let headings = [
+        "WORKLOAD",
+        "SERVICE ACCOUNT",
+        "NODE",
+        "ZONE",
+        "ADDRESS",
+        "READY PORTS",
+    ];
     text.push_str("\n\n");
     text.push_str(&output::table(&headings, &workloads.collect::<Vec<_>>()));
     text
@@ -94,16 +117,27 @@ pub(crate) fn wait(place: &Place, args: &WaitArgs) -> Result<ExitCode, Failure> 
         .map_err(|bad| Failure::Usage(format!("--timeout: {}; {}", bad.message, bad.fix)))?
         .duration();
     let client = place.client()?;
-    let answer =
-        block_on(async { client.wait(&args.condition, &object, time).await.map_err(refused) })?;
+    let answer = block_on(async {
+        client
+            .wait(&args.condition, &object, time)
+            .await
+            .map_err(refused)
+    })?;
     if answer.met {
         output::data(&format!("{object} is {}", args.condition));
         return Ok(ExitCode::SUCCESS);
     }
-    let conditions: Vec<String> = answer.status.conditions.iter().map(|condition| {
-        format!("{:?} is {}: {:?}, {}", condition.kind, condition.status, condition.reason,
-            condition.message)
-    }).collect();
+    let conditions: Vec<String> = answer
+        .status
+        .conditions
+        .iter()
+        .map(|condition| {
+            format!(
+                "{:?} is {}: {:?}, {}",
+                condition.kind, condition.status, condition.reason, condition.message
+            )
+        })
+        .collect();
     Err(Failure::TimedOut(format!(
         "{object} is not {} after {}. {}",
         args.condition,
@@ -127,7 +161,11 @@ pub(crate) fn why(place: &Place, args: &WhyArgs) -> Result<ExitCode, Failure> {
         Format::Yaml => output::data(&as_yaml(&answer)?),
         Format::Table => output::data(&why_text(&answer)),
     }
-    Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::from(4) })
+    Ok(if answer.allowed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(4)
+    })
 }
 
 fn why_text(answer: &WhyResponse) -> String {
@@ -149,6 +187,9 @@ fn why_text(answer: &WhyResponse) -> String {
         || "control (what depends on a node's state is assumed)".to_owned(),
         |node| format!("node {node}"),
     );
-    text.push_str(&format!("\nanswered by {by}, generation {}", answer.generation));
+    text.push_str(&format!(
+        "\nanswered by {by}, generation {}",
+        answer.generation
+    ));
     text
 }

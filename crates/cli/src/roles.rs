@@ -28,7 +28,9 @@ pub(crate) fn control(place: &Place, args: ControlArgs) -> Result<ExitCode, Fail
         administrator: args.administrator,
     };
     block_on(async {
-        tacit_control::run(settings).await.map_err(|e| Failure::Failed(e.to_string()))
+        tacit_control::run(settings)
+            .await
+            .map_err(|e| Failure::Failed(e.to_string()))
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -38,13 +40,20 @@ pub(crate) fn node(place: &Place, args: NodeArgs) -> Result<ExitCode, Failure> {
     let dirs = crate::dirs::Dirs::own(&place.mesh);
     let settings = tacit_proxy::Settings {
         mesh: name(&place.mesh)?,
-        node: args.name.as_str().try_into().map_err(|e| Failure::Usage(format!("--name: {e}")))?,
+        node: args
+            .name
+            .as_str()
+            .try_into()
+            .map_err(|e| Failure::Usage(format!("--name: {e}")))?,
         zone: args.at.zone.unwrap_or_default(),
         region: args.at.region.unwrap_or_default(),
         join_token: args.join,
         host_addresses: args.address.into_iter().collect(),
         administrator: args.administrator,
-        workers: args.tuning.workers.unwrap_or_else(tacit_proxy::default_workers),
+        workers: args
+            .tuning
+            .workers
+            .unwrap_or_else(tacit_proxy::default_workers),
         access_log: match args.tuning.access_log.as_str() {
             "off" => tacit_proxy::AccessLog::Off,
             "stdout" => tacit_proxy::AccessLog::Stdout,
@@ -61,7 +70,8 @@ pub(crate) fn node(place: &Place, args: NodeArgs) -> Result<ExitCode, Failure> {
 }
 
 fn name(mesh: &str) -> Result<tacit_model::Name, Failure> {
-    mesh.try_into().map_err(|e| Failure::Usage(format!("--mesh: {e}")))
+    mesh.try_into()
+        .map_err(|e| Failure::Usage(format!("--mesh: {e}")))
 }
 
 /// Runs a program as a workload; exits as the program does.
@@ -70,7 +80,9 @@ pub(crate) fn run(place: &Place, args: RunArgs) -> Result<ExitCode, Failure> {
     let request = run_request(args)?;
     let ended = block_on(async {
         let note = |text: &str| output::note(&format!("tacit: {text}"));
-        tacit_proxy::run_client::run(&socket, &request, note).await.map_err(not_run)
+        tacit_proxy::run_client::run(&socket, &request, note)
+            .await
+            .map_err(not_run)
     })?;
     let code = u8::try_from(ended.exit_code()).unwrap_or(1);
     Ok(ExitCode::from(code))
@@ -93,7 +105,10 @@ fn not_run(error: RunError) -> Failure {
 fn run_request(args: RunArgs) -> Result<RunRequest, Failure> {
     let usage = |text: String| Failure::Usage(text);
     let (namespace, service_account) = args.run_as.split_once('/').ok_or_else(|| {
-        usage(format!("--as {}: use NAMESPACE/SERVICE-ACCOUNT", args.run_as))
+        usage(format!(
+            "--as {}: use NAMESPACE/SERVICE-ACCOUNT",
+            args.run_as
+        ))
     })?;
     let mut labels = BTreeMap::from([("app".to_owned(), service_account.to_owned())]);
     for label in &args.label {
@@ -112,11 +127,17 @@ fn run_request(args: RunArgs) -> Result<RunRequest, Failure> {
         let (name, number) = text
             .split_once(':')
             .ok_or_else(|| usage(format!("--port {text}: use NAME:PORT, like http:8080")))?;
-        Ok(RunPort { name: name.to_owned(), port: port(number, "--port")? })
+        Ok(RunPort {
+            name: name.to_owned(),
+            port: port(number, "--port")?,
+        })
     });
     let publish = args.publish.iter().map(|text| {
         let (outer, target) = text.split_once(':').unwrap_or((text, text));
-        Ok(Publish { port: port(outer, "--publish")?, target: port(target, "--publish")? })
+        Ok(Publish {
+            port: port(outer, "--publish")?,
+            target: port(target, "--publish")?,
+        })
     });
     Ok(RunRequest {
         namespace: namespace.to_owned(),
@@ -140,11 +161,15 @@ pub(crate) fn demo(args: DemoArgs) -> Result<ExitCode, Failure> {
 /// Runs the load generator.
 pub(crate) fn load(args: tacit_demo::load::LoadArgs) -> Result<ExitCode, Failure> {
     let told = |e: std::io::Error| Failure::Failed(format!("load: {e}"));
-    tacit_demo::load::run(args).map_err(told).map(|()| ExitCode::SUCCESS)
+    tacit_demo::load::run(args)
+        .map_err(told)
+        .map(|()| ExitCode::SUCCESS)
 }
 
 /// Runs the sample application.
 pub(crate) fn sample(args: tacit_demo::sample::SampleArgs) -> Result<ExitCode, Failure> {
     let told = |e: std::io::Error| Failure::Failed(format!("sample: {e}"));
-    tacit_demo::sample::run(args).map_err(told).map(|()| ExitCode::SUCCESS)
+    tacit_demo::sample::run(args)
+        .map_err(told)
+        .map(|()| ExitCode::SUCCESS)
 }

@@ -19,29 +19,43 @@ enum Server {
     /// On this machine.
     Local,
     /// Elsewhere, by TLS with a client certificate.
-    Remote { address: String, identity: std::path::PathBuf },
+    Remote {
+        address: String,
+        identity: std::path::PathBuf,
+    },
 }
 
 impl Place {
     /// Reads the global options.
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
         if tacit_model::Name::try_from(global.mesh.as_str()).is_err() {
-            return Err(Failure::Usage(format!("--mesh {:?}: {}", global.mesh, MESH_NAME)));
+            return Err(Failure::Usage(format!(
+                "--mesh {:?}: {}",
+                global.mesh, MESH_NAME
+            )));
         }
         let server = match (&global.server, &global.identity) {
             (None, _) => Server::Local,
             (Some(server), Some(identity)) => {
                 let Some(address) = server.strip_prefix("tls:") else {
-                    return Err(Failure::Usage(format!("--server {server}: use tls:HOST:PORT")));
+                    return Err(Failure::Usage(format!(
+                        "--server {server}: use tls:HOST:PORT"
+                    )));
                 };
-                Server::Remote { address: address.to_owned(), identity: identity.clone() }
+                Server::Remote {
+                    address: address.to_owned(),
+                    identity: identity.clone(),
+                }
             }
             (Some(_), None) => {
                 let text = "--server needs --identity DIR, made by `tacit certificate`";
                 return Err(Failure::Usage(text.into()));
             }
         };
-        Ok(Self { mesh: global.mesh.clone(), server })
+        Ok(Self {
+            mesh: global.mesh.clone(),
+            server,
+        })
     }
 
     /// The directories of the mesh on this machine.
@@ -62,9 +76,7 @@ impl Place {
 const MESH_NAME: &str = "a mesh's name has lower-case letters, digits and '-'";
 
 /// Runs a future to its end on this thread.
-pub(crate) fn block_on<T>(
-    future: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -39,7 +39,14 @@ pub(crate) fn up(place: &Place, args: &UpArgs) -> Result<ExitCode, Failure> {
     make_dir(&dirs.state, 0o700)?;
     let _lock = hold_lock(place, &dirs)?;
     enter_namespaces_if_not_root()?;
-    let outcome = block_on(Supervisor { place, args, dirs: &dirs }.run());
+    let outcome = block_on(
+        Supervisor {
+            place,
+            args,
+            dirs: &dirs,
+        }
+        .run(),
+    );
     for socket in [dirs.control_socket(), dirs.node_socket()] {
         // Absent where that role was not asked for.
         let _ = std::fs::remove_file(socket);
@@ -68,7 +75,10 @@ pub(crate) fn down(place: &Place) -> Result<ExitCode, Failure> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    Err(Failure::TimedOut(format!("process {pid} still holds mesh {:?} up", place.mesh)))
+    Err(Failure::TimedOut(format!(
+        "process {pid} still holds mesh {:?} up",
+        place.mesh
+    )))
 }
 
 fn failed(error: SysError) -> Failure {
@@ -79,7 +89,11 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), Failure> {
     let told = |e: std::io::Error| {
         Failure::Failed(format!("cannot make the directory {}: {e}", path.display()))
     };
-    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(told)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(told)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(told)
 }
 
@@ -87,7 +101,9 @@ fn hold_lock(place: &Place, dirs: &Dirs) -> Result<LockFile, Failure> {
     match try_lock(&dirs.lock_file()).map_err(failed)? {
         Locked::Held(lock) => Ok(lock),
         Locked::ByAnother { pid } => {
-            let by = pid.map(|pid| format!(" by process {pid}")).unwrap_or_default();
+            let by = pid
+                .map(|pid| format!(" by process {pid}"))
+                .unwrap_or_default();
             Err(Failure::Failed(format!(
                 "mesh {:?} is held up already{by}. Use `tacit down`, or another --mesh NAME",
                 place.mesh
@@ -103,12 +119,17 @@ fn enter_namespaces_if_not_root() -> Result<(), Failure> {
         return Ok(());
     }
     output::note("tacit: not root, so workloads reach each other but nothing outside the mesh");
-    let what = Isolation { user: true, mount: true, net: true, pid: false };
+    let what = Isolation {
+        user: true,
+        mount: true,
+        net: true,
+        pid: false,
+    };
     match isolate(what).map_err(failed)? {
         Isolated::Inside => Ok(()),
-        Isolated::Outside { .. } => {
-            Err(Failure::Failed("a namespace without processes of its own has no outside".into()))
-        }
+        Isolated::Outside { .. } => Err(Failure::Failed(
+            "a namespace without processes of its own has no outside".into(),
+        )),
     }
 }
 
@@ -164,15 +185,14 @@ impl Supervisor<'_> {
     }
 
     /// Runs until something cannot be started.
-    async fn start_and_keep(
-        &self,
-        control: &mut Option<Role>,
-        node: &mut Option<Role>,
-    ) -> Failure {
+    async fn start_and_keep(&self, control: &mut Option<Role>, node: &mut Option<Role>) -> Failure {
         if let Err(failure) = self.start(control, node).await {
             return failure;
         }
-        output::note(&format!("tacit: mesh {:?} is up (stop it with Ctrl-C)", self.place.mesh));
+        output::note(&format!(
+            "tacit: mesh {:?} is up (stop it with Ctrl-C)",
+            self.place.mesh
+        ));
         tokio::select! {
             failure = self.keep(control) => failure,
             failure = self.keep(node) => failure,
@@ -206,7 +226,9 @@ impl Supervisor<'_> {
 
     /// Starts a role again whenever it ends; waits forever for one that was not asked for.
     async fn keep(&self, role: &mut Option<Role>) -> Failure {
-        let Some(role) = role else { return std::future::pending().await };
+        let Some(role) = role else {
+            return std::future::pending().await;
+        };
         loop {
             let status = match role.ended().await {
                 Ok(status) => status,
@@ -215,7 +237,10 @@ impl Supervisor<'_> {
             if role.started.elapsed() > STEADY {
                 role.pause = RESTART_MIN;
             }
-            output::complain(&format!("{} ended ({status}); again in {:?}", role.name, role.pause));
+            output::complain(&format!(
+                "{} ended ({status}); again in {:?}",
+                role.name, role.pause
+            ));
             tokio::time::sleep(role.pause).await;
             let pause = (role.pause * 2).min(RESTART_MAX);
             match self.spawn(role.name, None) {
@@ -227,7 +252,9 @@ impl Supervisor<'_> {
 
     fn node_name(&self) -> String {
         self.args.node.clone().unwrap_or_else(|| {
-            let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+            let host = nix::unistd::gethostname()
+                .ok()
+                .and_then(|name| name.into_string().ok());
             host.unwrap_or_else(|| "local".into()).to_ascii_lowercase()
         })
     }
@@ -237,17 +264,24 @@ impl Supervisor<'_> {
     fn spawn(&self, name: &'static str, token: Option<&str>) -> Result<Role, Failure> {
         let program = std::env::current_exe()
             .map_err(|e| Failure::Failed(format!("cannot find the tacit binary: {e}")))?;
-        let mut arguments: Vec<OsString> =
-            [name, "--mesh", &self.place.mesh].map(OsString::from).into();
+        let mut arguments: Vec<OsString> = [name, "--mesh", &self.place.mesh]
+            .map(OsString::from)
+            .into();
         match name {
             "control" => self.control_arguments(&mut arguments),
             _ => self.node_arguments(&mut arguments),
         }
         let mut spawn = Spawn::new(program).args(arguments);
-        spawn.env = std::env::vars_os().filter(|(key, _)| key != "TACIT_JOIN_TOKEN").collect();
+        spawn.env = std::env::vars_os()
+            .filter(|(key, _)| key != "TACIT_JOIN_TOKEN")
+            .collect();
         let place = [("RUNTIME", &self.dirs.runtime), ("STATE", &self.dirs.state)];
-        spawn.env.extend(place.map(|(what, path)| (format!("TACIT_{what}_DIR").into(), path.into())));
-        spawn.env.extend(token.map(|token| ("TACIT_JOIN_TOKEN".into(), token.into())));
+        spawn
+            .env
+            .extend(place.map(|(what, path)| (format!("TACIT_{what}_DIR").into(), path.into())));
+        spawn
+            .env
+            .extend(token.map(|token| ("TACIT_JOIN_TOKEN".into(), token.into())));
         spawn.die_with_parent = Some(Signal::SIGKILL);
         // A signal from the terminal reaches only this process, which stops the roles in order.
         spawn.group = Group::Own;
@@ -255,7 +289,12 @@ impl Supervisor<'_> {
         let process = started
             .watched()
             .map_err(|e| Failure::Failed(format!("cannot watch `tacit {name}`: {e}")))?;
-        Ok(Role { name, process, started: Instant::now(), pause: RESTART_MIN })
+        Ok(Role {
+            name,
+            process,
+            started: Instant::now(),
+            pause: RESTART_MIN,
+        })
     }
 
     fn control_arguments(&self, arguments: &mut Vec<OsString>) {
@@ -274,12 +313,22 @@ impl Supervisor<'_> {
             ("--name", Some(self.node_name())),
             ("--zone", at.zone.clone()),
             ("--region", at.region.clone()),
-            ("--address", self.args.address.map(|address| address.to_string())),
-            ("--workers", tuning.workers.map(|workers| workers.to_string())),
+            (
+                "--address",
+                self.args.address.map(|address| address.to_string()),
+            ),
+            (
+                "--workers",
+                tuning.workers.map(|workers| workers.to_string()),
+            ),
             ("--access-log", Some(tuning.access_log.clone())),
         ];
         for (option, value) in options {
-            arguments.extend(value.into_iter().flat_map(|value| [option.into(), value.into()]));
+            arguments.extend(
+                value
+                    .into_iter()
+                    .flat_map(|value| [option.into(), value.into()]),
+            );
         }
     }
 }

@@ -304,7 +304,9 @@ impl Discovery {
 pub(crate) fn refusal(error: ClientError) -> tacit_control::admin::types::Problem {
     match error {
         ClientError::Refused(problem) => problem,
-        other => panic!("{other}"),
+        other @ (ClientError::Garbled(_) | ClientError::TimedOut | ClientError::Unreachable(_)) => {
+            panic!("{other}")
+        }
     }
 }
 

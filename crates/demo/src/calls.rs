@@ -22,9 +22,16 @@ pub(crate) struct Call {
     /// How many tries were made (source), or which one this is (destination).
     pub(crate) tries: u32,
     pub(crate) method: String,
-    pub(crate) complete: bool,
+    /// How it ended: `complete`, or what went wrong and why.
+    pub(crate) ending: String,
     /// The caller's verified identity.
     pub(crate) identity: Option<String>,
+}
+
+impl Call {
+    pub(crate) fn is_complete(&self) -> bool {
+        self.ending == "complete"
+    }
 }
 
 #[derive(Deserialize)]
@@ -39,6 +46,7 @@ struct Line {
     tries: Option<u32>,
     duration_ms: f64,
     ending: String,
+    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +87,10 @@ fn parse(line: &str, service: &str) -> Result<Option<Call>, String> {
         zone: line.destination.locality.and_then(|place| zone_of(&place)),
         tries,
         method,
-        complete: line.ending == "complete",
+        ending: match line.reason {
+            Some(reason) => format!("{}: {reason}", line.ending),
+            None => line.ending,
+        },
         identity: line.source.identity,
     }))
 }
@@ -120,7 +131,7 @@ mod tests {
         let call = parse(line, "payments.shop").unwrap().unwrap();
         assert_eq!((call.started, call.ended, call.tries), (1500.0, 1502.5, 2));
         assert_eq!(call.zone.as_deref(), Some("us-east-1a"));
-        assert!(call.at_source && call.complete);
+        assert!(call.at_source && call.is_complete());
         assert_eq!(parse(line, "ledger.shop").unwrap(), None);
         parse("not json", "payments.shop").unwrap_err();
     }

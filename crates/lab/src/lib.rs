@@ -30,12 +30,26 @@ impl Machine {
             ready.display()
         );
         let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]);
         if !is_root() {
             command.args(["--user", "--map-root-user"]);
         }
-        let init = command.args(["sh", "-c", &script]).stdin(Stdio::null()).spawn()?;
-        let machine = Self { init, directory, tacit: tacit.to_owned() };
+        let init = command
+            .args(["sh", "-c", &script])
+            .stdin(Stdio::null())
+            .spawn()?;
+        let machine = Self {
+            init,
+            directory,
+            tacit: tacit.to_owned(),
+        };
         machine.wait_for("its namespaces", || ready.exists())?;
         Ok(machine)
     }
@@ -83,7 +97,10 @@ impl Machine {
 
     /// Starts a command that stays; it is killed when the value is dropped.
     pub fn start_command(&self, mut command: Command) -> io::Result<Running> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
         Ok(Running { child })
     }
 
@@ -96,14 +113,21 @@ impl Machine {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("waited {PATIENCE:?} for {what}")))
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("waited {PATIENCE:?} for {what}"),
+        ))
     }
 
     /// The first process inside: the child of `unshare`, which itself stays outside.
     fn inner_pid(&self) -> u32 {
         let path = format!("/proc/{0}/task/{0}/children", self.init.id());
         let children = std::fs::read_to_string(path).unwrap_or_default();
-        children.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(0)
+        children
+            .split_whitespace()
+            .next()
+            .and_then(|pid| pid.parse().ok())
+            .unwrap_or(0)
     }
 }
 
@@ -131,7 +155,10 @@ impl Running {
     /// Sends a signal (by its number), as `kill` would.
     pub fn signal(&self, name: &str) -> io::Result<()> {
         let id = self.child.id().to_string();
-        Command::new("kill").args(["-s", name, &id]).status().map(drop)
+        Command::new("kill")
+            .args(["-s", name, &id])
+            .status()
+            .map(drop)
     }
 
     /// Waits for the end and returns what it printed and whether it succeeded.
@@ -156,6 +183,8 @@ impl Drop for Running {
 #[must_use]
 pub fn is_root() -> bool {
     std::fs::read_to_string("/proc/self/status").is_ok_and(|status| {
-        status.lines().any(|line| line.starts_with("Uid:\t0\t") || line == "Uid:\t0")
+        status
+            .lines()
+            .any(|line| line.starts_with("Uid:\t0\t") || line == "Uid:\t0")
     })
 }

@@ -9,7 +9,8 @@ fn main() {
             let settings = tacit_proxy::Settings {
                 mesh: "default".try_into().unwrap(),
                 node: args[3].as_str().try_into().unwrap(),
-                zone: "z1".into(), region: "r1".into(),
+                zone: "z1".into(),
+                region: "r1".into(),
                 join_token: args.get(4).cloned(),
                 host_addresses: vec![],
                 administrator: 0,
@@ -21,21 +22,52 @@ fn main() {
                 environment: std::env::vars_os().collect(),
                 resolv_conf: "/etc/resolv.conf".into(),
             };
-            if let Err(e) = tacit_proxy::run(settings) { eprintln!("node: {e}"); std::process::exit(1) }
+            if let Err(e) = tacit_proxy::run(settings) {
+                eprintln!("node: {e}");
+                std::process::exit(1)
+            }
         }
         "run" => {
             let (ns, sa) = args[3].split_once('/').unwrap();
-            let ports = match args[4].as_str() { "-" => vec![], p => p.split(',').map(|p| { let (n, p) = p.split_once(':').unwrap(); RunPort { name: n.into(), port: p.parse().unwrap() } }).collect() };
+            let ports = match args[4].as_str() {
+                "-" => vec![],
+                p => p
+                    .split(',')
+                    .map(|p| {
+                        let (n, p) = p.split_once(':').unwrap();
+                        RunPort {
+                            name: n.into(),
+                            port: p.parse().unwrap(),
+                        }
+                    })
+                    .collect(),
+            };
             let request = RunRequest {
-                namespace: ns.into(), service_account: sa.into(), name: None,
-                labels: [("app".to_string(), sa.to_string())].into(), ports, zone: String::new(), region: String::new(),
-                publish: vec![], command: args[5..].iter().map(Into::into).collect(),
+                namespace: ns.into(),
+                service_account: sa.into(),
+                name: None,
+                labels: [("app".to_string(), sa.to_string())].into(),
+                ports,
+                zone: String::new(),
+                region: String::new(),
+                publish: vec![],
+                command: args[5..].iter().map(Into::into).collect(),
                 environment: std::env::vars_os().collect(),
             };
-            let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            match rt.block_on(tacit_proxy::run_client::run(args[2].as_ref(), &request, |n| eprintln!("note: {n}"))) {
+            let rt = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            match rt.block_on(tacit_proxy::run_client::run(
+                args[2].as_ref(),
+                &request,
+                |n| eprintln!("note: {n}"),
+            )) {
                 Ok(status) => std::process::exit(status.exit_code()),
-                Err(e) => { eprintln!("run: {e}"); std::process::exit(125) }
+                Err(e) => {
+                    eprintln!("run: {e}");
+                    std::process::exit(125)
+                }
             }
         }
         _ => {}

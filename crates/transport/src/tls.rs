@@ -1,6 +1,7 @@
 //! Everything about the TLS library: provider, cipher suites, verification by SPIFFE identity.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, LazyLock};
 
 use ::aws_lc_rs::digest as aws_lc_rs_digest;
@@ -18,16 +19,17 @@ use rustls::{
 };
 use tacit_model::{SpiffeId, TrustDomain};
 use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certificate::{self, BadCertificate, Validity};
 use crate::key::PrivateKey;
 
-mod handshake;
-mod record;
-mod secure_stream;
+mod read_ahead;
 
-pub(crate) use handshake::Failure;
-pub(crate) use secure_stream::SecureStream;
+use read_ahead::ReadAhead;
+
+/// A TLS connection between proxies.
+pub(crate) type TlsStream = tokio_rustls::TlsStream<ReadAhead>;
 
 /// What HBONE is negotiated as.
 const ALPN_H2: &[u8] = b"h2";
@@ -119,9 +121,6 @@ impl Configs {
             .map_err(readable)?;
         harden_client(&mut client, &[ALPN_H2]);
         harden_server(&mut server, &[ALPN_H2]);
-        // The records are ours: see `secure_stream`.
-        client.enable_secret_extraction = true;
-        server.enable_secret_extraction = true;
         Ok(Self {
             client: Arc::new(client),
             server: Arc::new(server),
@@ -130,15 +129,17 @@ impl Configs {
 }
 
 /// The dialling side of a handshake.
-pub(crate) async fn connect(tcp: TcpStream, configs: &Configs) -> Result<SecureStream, Failure> {
-    let finished = handshake::connect(tcp, Arc::clone(&configs.client)).await?;
-    Ok(SecureStream::new(finished)?)
+pub(crate) async fn connect(tcp: TcpStream, configs: &Configs) -> io::Result<TlsStream> {
+    let connector = TlsConnector::from(Arc::clone(&configs.client));
+    let stream = connector.connect(no_name(), ReadAhead::new(tcp)).await?;
+    Ok(stream.into())
 }
 
 /// The accepting side of a handshake.
-pub(crate) async fn accept(tcp: TcpStream, configs: &Configs) -> Result<SecureStream, Failure> {
-    let finished = handshake::accept(tcp, Arc::clone(&configs.server)).await?;
-    Ok(SecureStream::new(finished)?)
+pub(crate) async fn accept(tcp: TcpStream, configs: &Configs) -> io::Result<TlsStream> {
+    let acceptor = TlsAcceptor::from(Arc::clone(&configs.server));
+    let stream = acceptor.accept(ReadAhead::new(tcp)).await?;
+    Ok(stream.into())
 }
 
 /// A server name for a handshake in which nobody looks at names; it is never sent.

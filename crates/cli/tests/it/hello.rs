@@ -7,34 +7,82 @@ const HELLO: &str = include_str!("../../../../examples/hello/hello.yaml");
 #[test]
 fn a_stock_client_calls_a_stock_server_by_name() {
     let mesh = Mesh::up(&[("hello.yaml", HELLO)]);
-    mesh.machine.write("www/index.html", "hello from the mesh\n").unwrap();
-    let server = ["--as", "shop/hello", "--port", "http:8080", "--", "python3", "-m"];
+    mesh.machine
+        .write("www/index.html", "hello from the mesh\n")
+        .unwrap();
+    let server = [
+        "--as",
+        "shop/hello",
+        "--port",
+        "http:8080",
+        "--",
+        "python3",
+        "-m",
+    ];
     let server = [&server[..], &["http.server", "8080", "--directory", "www"]].concat();
     let _server = mesh.start(&server);
     mesh.wait_for_url("http://hello.shop/");
     for url in ["http://hello.shop/", "http://hello.shop.svc.cluster.local/"] {
         let answer = mesh.call("shop/web", &["curl", "-s", "-m", "5", url]);
-        assert_eq!(text(&answer.stdout), "hello from the mesh\n", "{url}: {answer:?}");
+        assert_eq!(
+            text(&answer.stdout),
+            "hello from the mesh\n",
+            "{url}: {answer:?}"
+        );
     }
     // A short name is of the caller's namespace.
     let answer = mesh.call("shop/web", &["curl", "-s", "-m", "5", "http://hello/"]);
     assert_eq!(text(&answer.stdout), "hello from the mesh\n", "{answer:?}");
-    let absent = mesh.call("shop/web", &["curl", "-s", "-m", "5", "http://nobody.shop/"]);
-    assert_eq!(absent.status.code(), Some(6), "curl: could not resolve host; {absent:?}");
+    let absent = mesh.call(
+        "shop/web",
+        &["curl", "-s", "-m", "5", "http://nobody.shop/"],
+    );
+    assert_eq!(
+        absent.status.code(),
+        Some(6),
+        "curl: could not resolve host; {absent:?}"
+    );
 }
 
 #[test]
 fn down_leaves_no_link_no_rule_and_no_process() {
     let mut mesh = Mesh::up(&[("hello.yaml", HELLO)]);
-    let server = mesh.start(&["--as", "shop/hello", "--port", "http:8080", "--", "sleep", "60"]);
-    let links = || text(&mesh.machine.command("ip", &["-o", "link"]).output().unwrap().stdout);
-    mesh.machine.wait_for("the workload's link", || links().lines().count() > 1).unwrap();
+    let server = mesh.start(&[
+        "--as",
+        "shop/hello",
+        "--port",
+        "http:8080",
+        "--",
+        "sleep",
+        "60",
+    ]);
+    let links = || {
+        text(
+            &mesh
+                .machine
+                .command("ip", &["-o", "link"])
+                .output()
+                .unwrap()
+                .stdout,
+        )
+    };
+    mesh.machine
+        .wait_for("the workload's link", || links().lines().count() > 1)
+        .unwrap();
     let down = mesh.run(&["down"]);
     assert!(down.status.success(), "{down:?}");
     assert_eq!(links().lines().count(), 1, "only loopback: {}", links());
-    let rules = mesh.machine.command("nft", &["list", "tables"]).output().unwrap();
+    let rules = mesh
+        .machine
+        .command("nft", &["list", "tables"])
+        .output()
+        .unwrap();
     assert_eq!(text(&rules.stdout), "", "no table is left");
-    let processes = mesh.machine.command("ps", &["-eo", "comm="]).output().unwrap();
+    let processes = mesh
+        .machine
+        .command("ps", &["-eo", "comm="])
+        .output()
+        .unwrap();
     let left = text(&processes.stdout);
     assert!(!left.lines().any(|name| name == "tacit"), "{left}");
     let (up_ended_well, _) = mesh.up.take().unwrap().finish().unwrap();

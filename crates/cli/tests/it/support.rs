@@ -19,10 +19,17 @@ impl Mesh {
             machine.write(&format!("mesh/{name}"), text).unwrap();
         }
         std::fs::create_dir_all(machine.directory().join("mesh")).unwrap();
-        let up = machine.start_command(machine.tacit(&["up", "-f", "mesh"])).unwrap();
-        let mesh = Self { machine, up: Some(up) };
+        let up = machine
+            .start_command(machine.tacit(&["up", "-f", "mesh"]))
+            .unwrap();
+        let mesh = Self {
+            machine,
+            up: Some(up),
+        };
         let answers = || mesh.run(&["status"]).status.success() && mesh.node_answers();
-        mesh.machine.wait_for("the mesh to answer", answers).unwrap();
+        mesh.machine
+            .wait_for("the mesh to answer", answers)
+            .unwrap();
         mesh
     }
 
@@ -35,7 +42,9 @@ impl Mesh {
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         let mut all = vec!["run"];
         all.extend(arguments);
-        self.machine.start_command(self.machine.tacit(&all)).unwrap()
+        self.machine
+            .start_command(self.machine.tacit(&all))
+            .unwrap()
     }
 
     /// Runs a command as the workload of a service account and returns what it prints.
@@ -47,12 +56,20 @@ impl Mesh {
 
     /// Waits until a URL answers to `curl` run as `shop/probe`.
     pub(crate) fn wait_for_url(&self, url: &str) {
-        let answers = || self.call("shop/probe", &["curl", "-sf", "-m", "3", url]).status.success();
+        let answers = || {
+            self.call("shop/probe", &["curl", "-sf", "-m", "3", url])
+                .status
+                .success()
+        };
         self.machine.wait_for(url, answers).unwrap();
     }
 
     fn node_answers(&self) -> bool {
-        let listing = self.machine.command("ls", &["/run/tacit/default"]).output().unwrap();
+        let listing = self
+            .machine
+            .command("ls", &["/run/tacit/default"])
+            .output()
+            .unwrap();
         text(&listing.stdout).contains("node.sock")
     }
 }

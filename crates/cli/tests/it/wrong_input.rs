@@ -15,13 +15,21 @@ spec: {selector: {app: hello}, ports: [{name: http, port: 80, targetPort: 8080}]
 
 /// Name, text, and what the message must say.
 const BAD: [(&str, &str, &[&str]); 6] = [
-    ("malformed", "kind: Service\n  metadata: [\n", &["bad.yaml:"]),
+    (
+        "malformed",
+        "kind: Service\n  metadata: [\n",
+        &["bad.yaml:"],
+    ),
     (
         "unknown field",
         "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: b}\nspec:\n  selectr: {app: x}\n",
         &["bad.yaml:5:3", "selectr", "selector"],
     ),
-    ("unknown kind", "apiVersion: v1\nkind: Servic\nmetadata: {name: a}\n", &["bad.yaml:2", "Service"]),
+    (
+        "unknown kind",
+        "apiVersion: v1\nkind: Servic\nmetadata: {name: a}\n",
+        &["bad.yaml:2", "Service"],
+    ),
     ("garbage", "\u{1}\u{2}\u{3}", &["bad.yaml"]),
     (
         "empty targets",
@@ -64,7 +72,11 @@ fn a_file_of_50_mb_is_refused_in_words() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stdout).contains("split it"), "{}", text(&output.stdout));
+    assert!(
+        text(&output.stdout).contains("split it"),
+        "{}",
+        text(&output.stdout)
+    );
 }
 
 #[test]
@@ -72,13 +84,20 @@ fn the_last_good_state_stays_in_force() {
     let mesh = Mesh::up(&[("hello.yaml", GOOD)]);
     let address = || {
         let status = text(&mesh.run(&["status"]).stdout);
-        status.lines().find(|line| line.starts_with("hello.shop")).map(str::to_owned)
+        status
+            .lines()
+            .find(|line| line.starts_with("hello.shop"))
+            .map(str::to_owned)
     };
     let before = address();
     assert!(before.is_some(), "{}", text(&mesh.run(&["status"]).stdout));
-    mesh.machine.write("mesh/hello.yaml", "kind: [broken").unwrap();
+    mesh.machine
+        .write("mesh/hello.yaml", "kind: [broken")
+        .unwrap();
     let said = || text(&mesh.run(&["status"]).stdout);
-    mesh.machine.wait_for("the finding", || said().contains("error")).unwrap();
+    mesh.machine
+        .wait_for("the finding", || said().contains("error"))
+        .unwrap();
     assert_eq!(address(), before);
 }
 
@@ -87,5 +106,8 @@ fn without_a_mesh_a_client_says_so() {
     let machine = Machine::start(binary()).unwrap();
     let output = machine.run(&["status"]).unwrap();
     assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("is the mesh up?"), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("is the mesh up?"),
+        "{output:?}"
+    );
 }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::certificate::Validity;
-use crate::tls::{self, Configs, Failure, SecureStream};
+use crate::tls::{self, Configs, TlsStream};
 
 /// A peer that acknowledges nothing for this long is gone; the heartbeat of the client is
 /// faster, this bounds what a server keeps for a dead client.
@@ -42,11 +42,12 @@ pub(super) enum TlsFault {
     Refused(String),
 }
 
-impl From<Failure> for TlsFault {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Io(error) => Self::Closed(error.to_string()),
-            Failure::Tls(error) => Self::Refused(error.to_string()),
+impl From<io::Error> for TlsFault {
+    fn from(error: io::Error) -> Self {
+        if is_tls(&error) {
+            Self::Refused(error.to_string())
+        } else {
+            Self::Closed(error.to_string())
         }
     }
 }
@@ -77,13 +78,14 @@ pub(super) async fn accept(tcp: TcpStream, configs: &Configs) -> Result<Secured,
     secured(tls::accept(tcp, configs).await?, Rc::default())
 }
 
-fn secured(stream: SecureStream, wake: Rc<Notify>) -> Result<Secured, TlsFault> {
-    if stream.alpn() != Some(b"h2") {
+fn secured(stream: TlsStream, wake: Rc<Notify>) -> Result<Secured, TlsFault> {
+    let (_, agreed) = stream.get_ref();
+    if agreed.alpn_protocol() != Some(b"h2") {
         return Err(TlsFault::Refused(
             "the peer did not agree to h2 (ALPN)".to_owned(),
         ));
     }
-    let (peer, validity) = tls::peer_identity(stream.peer_certificates())
+    let (peer, validity) = tls::peer_identity(agreed.peer_certificates())
         .map_err(|error| TlsFault::Refused(error.to_string()))?;
     let live = Rc::new(Liveness::new(wake));
     let io = TlsIo {
@@ -149,7 +151,7 @@ impl Liveness {
 
 /// The encrypted bytes of a session, watched.
 pub(super) struct TlsIo {
-    stream: SecureStream,
+    stream: TlsStream,
     live: Rc<Liveness>,
 }
 

@@ -1,5 +1,6 @@
 //! What a death cost: counts from the clients, and from the access logs of their nodes.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::{ACT, Blow, Death, Measured};
@@ -9,6 +10,9 @@ use crate::figures::{Bound, count};
 use crate::hosts::ZONES;
 use crate::load::report::Report;
 use crate::stage::Stage;
+
+/// Ways to fail that are said, of each client.
+const SHOWN_REASONS: usize = 5;
 
 /// What the node of one client did.
 struct Node {
@@ -71,9 +75,29 @@ fn nodes(stage: &Stage, death: &Death, measured: &Measured) -> io::Result<Vec<No
         calls.retain(|call| {
             call.at_source && call.ended >= measured.struck && call.started < measured.revived
         });
+        say_failures(stage, client, &calls)?;
         nodes.push(judge(client, death, measured, &calls));
     }
     Ok(nodes)
+}
+
+/// Says how requests failed, most frequent first, if any did.
+fn say_failures(stage: &Stage, client: &str, calls: &[Call]) -> io::Result<()> {
+    let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+    for call in calls.iter().filter(|call| !call.is_complete()) {
+        // Identifiers differ from request to request.
+        let ending = call.ending.split(" (request").next().unwrap_or_default();
+        let reason = format!("{} after {} tries: {ending}", call.method, call.tries);
+        *reasons.entry(reason).or_default() += 1;
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    for (reason, count) in reasons.iter().take(SHOWN_REASONS) {
+        stage
+            .voice
+            .figure(&format!("{client}: {count} × {reason}"))?;
+    }
+    Ok(())
 }
 
 fn judge(host: &'static str, death: &Death, measured: &Measured, calls: &[Call]) -> Node {
@@ -82,7 +106,7 @@ fn judge(host: &'static str, death: &Death, measured: &Measured, calls: &[Call])
             .as_deref()
             .is_some_and(|zone| death.doomed.contains(&zone))
     };
-    let rescued = |call: &&Call| call.tries > 1 && call.complete && !dead(call);
+    let rescued = |call: &&Call| call.tries > 1 && call.is_complete() && !dead(call);
     let ends = calls.iter().filter(rescued).map(|call| call.ended);
     let ejected = ends.min_by(f64::total_cmp);
     let left = ejected.unwrap_or(measured.struck);
