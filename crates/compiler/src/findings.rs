@@ -23,7 +23,9 @@ pub struct Code {
 }
 
 macro_rules! codes {
-    ($($name:ident = $code:literal, $severity:ident, $title:literal, $cause:literal, $fix:literal;)*) => {
+    ($(
+        $name:ident = $code:literal, $severity:ident, $title:literal, $cause:literal, $fix:literal;
+    )*) => {
         $(pub(crate) const $name: Code = Code {
             code: $code,
             severity: Severity::$severity,

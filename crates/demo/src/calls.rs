@@ -55,7 +55,8 @@ struct Party {
     locality: Option<String>,
 }
 
-/// Reads the requests to `service` (`NAME.NAMESPACE`) that started at `since` (milliseconds since 1970) or later.
+/// Reads the requests to `service` (`NAME.NAMESPACE`) that started at `since` or later, in
+/// milliseconds since 1970.
 pub(crate) fn read(log: &Path, service: &str, since: f64) -> io::Result<Vec<Call>> {
     let mut calls = Vec::new();
     for line in BufReader::new(File::open(log)?).lines() {

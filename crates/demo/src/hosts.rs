@@ -157,15 +157,18 @@ impl Host {
     }
 }
 
-/// Kills processes with all their descendants: each of `roots` first, so that nobody is left to
-/// start anything again.
+/// Kills processes with all their descendants, in the order of `roots` and each parent before its
+/// children, so that nobody is left to start anything again. Returns how many there were.
 pub(crate) fn kill_trees(roots: &[u32]) -> io::Result<usize> {
     let children = children_by_parent()?;
-    let mut doomed: Vec<u32> = roots.to_vec();
-    let mut next = 0;
-    while let Some(parent) = doomed.get(next) {
-        doomed.extend(children.get(parent).into_iter().flatten());
-        next += 1;
+    let mut doomed = Vec::new();
+    for root in roots {
+        let mut next = doomed.len();
+        doomed.push(*root);
+        while let Some(parent) = doomed.get(next) {
+            doomed.extend(children.get(parent).into_iter().flatten());
+            next += 1;
+        }
     }
     for pid in &doomed {
         let pid = i32::try_from(*pid).map_err(io::Error::other)?;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Version, request};
-use tacit_model::event::{Ending, Event, EventKind, Fault, Party, Reporter};
+use tacit_model::event::{Audited, Ending, Event, EventKind, Fault, Party, Reporter};
 use tacit_model::{Now, ServiceName};
 
 use crate::worker::Worker;
@@ -35,6 +35,8 @@ pub(crate) struct Flight {
     pub(crate) service: RefCell<Option<ServiceName>>,
     /// Who serves it.
     pub(crate) destination: RefCell<Party>,
+    /// What an `Audit` policy would have refused.
+    pub(crate) audit: RefCell<Option<Audited>>,
 }
 
 /// What the events of one connection have in common, and its requests under way.
@@ -102,6 +104,7 @@ impl Flights {
             status: Cell::new(0),
             service: RefCell::new(None),
             destination: RefCell::new(destination),
+            audit: RefCell::new(None),
         });
         self.under_way.borrow_mut().push(Rc::clone(&flight));
         flight
@@ -149,6 +152,7 @@ impl Flights {
             started_unix_ns: flight.started.unix_ns,
             duration: (self.worker.clock)().since(flight.started),
             ending,
+            audit: flight.audit.borrow().clone(),
             bytes_sent: flight.sent.get(),
             bytes_received: flight.received.get(),
             kind: EventKind::Request {

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use http::{Request, Response, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tacit_decide::{InspectPermit, RequestHead, RequestPermit, authorize_request, offline};
+use tacit_decide::{Denial, InspectPermit, RequestHead, RequestPermit, authorize_request, offline};
 use tacit_model::ServiceName;
-use tacit_model::event::{Party, Reporter};
+use tacit_model::event::{Audited, Party, Reporter};
 use tacit_transport::Stream;
 use tacit_transport::dial::{SocketFactory, application};
 use tacit_transport::hbone::Admission;
@@ -84,8 +84,18 @@ async fn respond(callee: Rc<Callee>, request: Request<Incoming>) -> Response<Res
     };
     let admitted = offline::admit((half.worker.freshness)());
     match admitted.and_then(|()| authorize_request(&snapshot, &half.permit, &asked)) {
-        Ok(permit) => forward(&callee, permit, (head, body), &flight).await,
+        Ok(permit) => {
+            flight.audit.replace(permit.audit().map(audited));
+            forward(&callee, permit, (head, body), &flight).await
+        }
         Err(denial) => connection.refuse(&flight, denial),
+    }
+}
+
+fn audited(denial: &Denial) -> Audited {
+    Audited {
+        reason: denial.reason.clone(),
+        by: denial.by.clone(),
     }
 }
 

@@ -25,8 +25,10 @@ impl Machine {
     pub fn start(tacit: &Path) -> io::Result<Self> {
         let directory = tempfile::tempdir()?;
         let ready = directory.path().join("ready");
+        // Sockets live below /run and state below /var/lib: both are of this machine only.
         let script = format!(
-            "mount -t tmpfs tmpfs /run && ip link set lo up && touch {} && exec sleep infinity",
+            "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && ip link set lo up && \
+             touch {} && exec sleep infinity",
             ready.display()
         );
         let mut command = Command::new("unshare");

@@ -52,6 +52,15 @@ pub enum Ending {
     },
 }
 
+/// The refusal that there would have been if policies in `Audit` mode were enforced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audited {
+    /// For people.
+    pub reason: String,
+    /// Which field said so.
+    pub by: Option<Provenance>,
+}
+
 /// What went wrong, as `response_flags` of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
@@ -90,6 +99,8 @@ pub struct Event {
     pub duration: Duration,
     /// How it ended.
     pub ending: Ending,
+    /// Set by the destination only: what an `Audit` policy would have refused.
+    pub audit: Option<Audited>,
     /// Bytes towards the callee.
     pub bytes_sent: u64,
     /// Bytes towards the caller.

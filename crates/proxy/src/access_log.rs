@@ -124,6 +124,16 @@ struct Line<'a> {
     reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<String>,
+    /// What an `Audit` policy would have refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<AuditLine<'a>>,
+}
+
+#[derive(Serialize)]
+struct AuditLine<'a> {
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -212,6 +222,10 @@ impl<'a> Line<'a> {
             ending,
             reason,
             by,
+            audit: event.audit.as_ref().map(|audited| AuditLine {
+                reason: &audited.reason,
+                by: audited.by.as_ref().map(ToString::to_string),
+            }),
         }
     }
 }
@@ -248,6 +262,7 @@ mod tests {
     use super::*;
     use expect_test::{Expect, expect};
     use std::time::Duration;
+    use tacit_model::event::Audited;
     use tacit_model::provenance::{ObjectRef, Provenance};
     use tacit_model::{Locality, ServiceName, SpiffeId, WorkloadName};
 
@@ -271,6 +286,7 @@ mod tests {
             started_unix_ns: 1_760_000_000_123_456_789,
             duration: Duration::from_micros(12_345),
             ending,
+            audit: None,
             bytes_sent: 10,
             bytes_received: 2000,
             kind,
@@ -311,6 +327,24 @@ mod tests {
             &event(ending, kind),
             &expect![[r#"
             {"time":"2025-10-09T08:53:20.123456789Z","id":"0af7651916cd43dd8448eb211c80319c","reporter":"source","kind":"request","source":{"workload":"shop/web","identity":"spiffe://mesh.local/ns/shop/sa/web","locality":"east/r1/z1","address":"10.96.1.2:40000"},"destination":{"workload":"shop/payments","identity":"spiffe://mesh.local/ns/shop/sa/payments","locality":"east/r1/z1","address":"10.96.2.3:15008"},"service":"payments.shop","method":"GET","path":"/a\u001b\n\"b","status":403,"tries":1,"duration_ms":12.345,"bytes_sent":10,"bytes_received":2000,"ending":"denied","reason":"no rule matches","by":"AccessPolicy/shop/ledger spec.rules[0]"}
+        "#]],
+        );
+    }
+
+    #[test]
+    fn what_an_audit_policy_would_have_refused() {
+        let audit = Some(Audited {
+            reason: "no rule matches".into(),
+            by: Some(Provenance::Default),
+        });
+        let event = Event {
+            audit,
+            ..event(Ending::Complete, EventKind::Connection)
+        };
+        check(
+            &event,
+            &expect![[r#"
+            {"time":"2025-10-09T08:53:20.123456789Z","id":"0af7651916cd43dd8448eb211c80319c","reporter":"source","kind":"connection","source":{"workload":"shop/web","identity":"spiffe://mesh.local/ns/shop/sa/web","locality":"east/r1/z1","address":"10.96.1.2:40000"},"destination":{"workload":"shop/payments","identity":"spiffe://mesh.local/ns/shop/sa/payments","locality":"east/r1/z1","address":"10.96.2.3:15008"},"service":"payments.shop","duration_ms":12.345,"bytes_sent":10,"bytes_received":2000,"ending":"complete","audit":{"reason":"no rule matches","by":"default"}}
         "#]],
         );
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tacit_model::{Generation, Snapshot, Tables, WorkloadName};
 use tacit_wire::proto::control::node_api_client::NodeApiClient;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tonic::transport::Channel;
 
 use crate::identities::Identities;
@@ -50,6 +50,8 @@ pub(crate) struct Control {
     pub(crate) ready: RefCell<BTreeMap<WorkloadName, BTreeSet<u16>>>,
     /// False where the kernel lets nobody set groups (a rootless user namespace).
     pub(crate) may_set_groups: bool,
+    /// Places for requests of `tacit run` that are being read.
+    pub(crate) run_requests: Semaphore,
     /// The control plane, while it can be reached.
     pub(crate) client: watch::Sender<Option<Client>>,
     /// The generation in force; changes wake who waits for rows.

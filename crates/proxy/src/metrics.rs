@@ -201,6 +201,7 @@ pub(crate) struct Metrics {
     sent: Family<CallLabels, Counter>,
     received: Family<CallLabels, Counter>,
     denied: Family<Word, Counter>,
+    audit_denied: Counter,
     over_budget: Counter,
     bad_peers: Family<Word, Counter>,
     pub(crate) outside_connections: Counter,
@@ -239,6 +240,7 @@ impl Metrics {
             sent: Family::default(),
             received: Family::default(),
             denied: Family::default(),
+            audit_denied: Counter::default(),
             over_budget: Counter::default(),
             bad_peers: Family::default(),
             outside_connections: Counter::default(),
@@ -290,6 +292,8 @@ impl Metrics {
         let node = self.registry.sub_registry_with_prefix("tacit");
         let help = "Connections and requests refused by policy, by reporter";
         node.register("denied", help, self.denied.clone());
+        let help = "Connections and requests that policies in Audit mode would have refused";
+        node.register("audit_denied", help, self.audit_denied.clone());
         let help = "Further tries that a retry budget refused";
         node.register("over_budget", help, self.over_budget.clone());
         let help = "Peers that could not prove who they are, or broke the protocol";
@@ -327,6 +331,9 @@ impl Metrics {
         if let Ending::Denied { .. } = event.ending {
             let word = [("reporter", reporter_word(event.reporter))];
             self.denied.get_or_create(&word).inc();
+        }
+        if event.audit.is_some() {
+            self.audit_denied.inc();
         }
         let flags = flags(&event.ending);
         let outcome = match &event.kind {
@@ -428,6 +435,7 @@ mod tests {
             started_unix_ns: 0,
             duration: Duration::from_millis(7),
             ending,
+            audit: None,
             bytes_sent: 3,
             bytes_received: 5,
             kind,

@@ -13,7 +13,7 @@ use tacit_wire::proto::control::node_api_client::NodeApiClient;
 use tacit_wire::proto::control::{JoinRequest, JoinResponse};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::LocalSet;
 
 use crate::access_log::AccessLogWriter;
@@ -153,6 +153,7 @@ async fn boot(settings: Settings) -> Result<Booted, NodeError> {
         hosted: RefCell::new(BTreeMap::new()),
         ready: RefCell::new(BTreeMap::new()),
         may_set_groups: may_set_groups(),
+        run_requests: Semaphore::new(run_server::MAX_REQUESTS),
         client: watch::Sender::new(None),
         generation: watch::Sender::new(Some(in_force)),
         to_keep: watch::Sender::new(None::<(_, Tables)>),

@@ -30,6 +30,8 @@ use crate::workloads::{self, NotStarted, Place, Program, stream};
 
 /// Programs at once; each is a namespace and two processes.
 const MAX_RUNS: usize = 512;
+/// Requests that are read at once. Each may take 12 MiB before anything is known of its sender.
+pub(crate) const MAX_REQUESTS: usize = 16;
 /// How long a client may take for its request.
 const REQUEST: Duration = Duration::from_secs(10);
 /// How long until a person is told that control is being waited for.
@@ -120,8 +122,16 @@ async fn converse(control: &Rc<Control>, stream: UnixStream) -> io::Result<()> {
     let credentials = fdpass::peer_credentials(&stream).map_err(io::Error::other)?;
     let groups = fdpass::peer_groups(&stream).map_err(io::Error::other)?;
     let mut rest = Vec::new();
-    let received = tokio::time::timeout(REQUEST, receive(&stream, &mut rest)).await?;
-    let (request, descriptors) = received?;
+    let received = {
+        let Ok(_place) = control.run_requests.acquire().await else {
+            return Ok(());
+        };
+        tokio::time::timeout(REQUEST, receive(&stream, &mut rest)).await??
+    };
+    // Somebody only looked whether the node is there.
+    let Some((request, descriptors)) = received else {
+        return Ok(());
+    };
     let (reader, writer) = stream.into_split();
     let (sender, messages) = mpsc::channel(WAITING);
     tokio::task::spawn_local(listen(reader, rest, sender));
@@ -354,16 +364,17 @@ fn number(signal: RunSignal) -> Signal {
     }
 }
 
-/// Receives the request with its descriptors; bytes after it stay in `rest`.
+/// Receives the request with its descriptors; bytes after it stay in `rest`. `None`: the client
+/// went without a word.
 async fn receive(
     stream: &UnixStream,
     rest: &mut Vec<u8>,
-) -> io::Result<(RunRequest, Vec<OwnedFd>)> {
+) -> io::Result<Option<(RunRequest, Vec<OwnedFd>)>> {
     let mut descriptors = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
     loop {
         if let Some(request) = decode(rest)? {
-            return Ok((request, descriptors));
+            return Ok(Some((request, descriptors)));
         }
         stream.readable().await?;
         let read = stream.try_io(Interest::READABLE, || fdpass::receive(stream, &mut chunk));
@@ -372,6 +383,9 @@ async fn receive(
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
             Err(e) => return Err(e),
         };
+        if length == 0 && rest.is_empty() {
+            return Ok(None);
+        }
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -103,7 +103,7 @@ fn inherit(command: &mut Command, fds: &[BorrowedFd<'_>]) {
     }
     let clear = move || {
         for number in &numbers {
-            // SAFETY: the caller of `run` holds these descriptors open until the child is waited for.
+            // SAFETY: the caller of `run` holds these open until the child is waited for.
             #[expect(
                 unsafe_code,
                 reason = "a descriptor number made into a borrowed descriptor"

@@ -126,7 +126,9 @@ fn listener(port: u16, route: &str) -> String {
           stat_prefix: http
           route_config:
             virtual_hosts:
-            - {{name: all, domains: [\"*\"], routes: [{{match: {{prefix: /}}, route: {{{route}}}}}]}}
+            - name: all
+              domains: [\"*\"]
+              routes: [{{match: {{prefix: /}}, route: {{{route}}}}}]
           http_filters: [{{name: router, typed_config: {{\"@type\": {router}}}}}]"
     )
 }
@@ -145,7 +147,8 @@ fn cluster(address: &str, port: u16) -> String {
 fn context(kind: &str, tls: &str, more: &str) -> String {
     let sockets = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
     format!(
-        "{{name: tls, typed_config: {{\"@type\": {sockets}.{kind}, common_tls_context: {tls}{more}}}}}"
+        "{{name: tls, typed_config: {{\"@type\": {sockets}.{kind}, \
+         common_tls_context: {tls}{more}}}}}"
     )
 }
 

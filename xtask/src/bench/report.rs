@@ -224,7 +224,8 @@ impl Figure {
                     format!("   p50 {p50:.2?}   p99 {p99:.2?}")
                 });
                 format!(
-                    "{:6.1} µs/req   whole machine {:6.1}   control {:.2}   {per_second:7.0}/s{latency}",
+                    "{:6.1} µs/req   whole machine {:6.1}   control {:.2}   \
+                     {per_second:7.0}/s{latency}",
                     micro(cost),
                     micro(machine),
                     micro(control),

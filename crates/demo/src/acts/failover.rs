@@ -82,7 +82,9 @@ const DEATHS: [Death; 3] = [
 
 /// What the clients of a death measured; times are in milliseconds since 1970.
 struct Measured {
+    /// When the blow began, and when it had fallen: it takes some milliseconds.
     struck: f64,
+    dead: f64,
     revived: f64,
     returned: f64,
     /// Of each client: the requests that started before the blow, after it, and after the revival.
@@ -129,6 +131,7 @@ async fn one(stage: &mut Stage, death: &Death) -> io::Result<()> {
     begin(&mut loads, "after").await?;
     let struck = unix_ms();
     strike(stage, death).await?;
+    let dead = unix_ms();
     let before = reports(stage, &mut loads).await?;
     watch(stage, &mut loads, AFTER).await?;
 
@@ -144,6 +147,7 @@ async fn one(stage: &mut Stage, death: &Death) -> io::Result<()> {
     }
     let measured = Measured {
         struck,
+        dead,
         revived,
         returned,
         before,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tacit_decide::health::SessionSign;
-use tacit_model::event::{Ending, Event, EventKind, Party, Reporter};
+use tacit_model::event::{Audited, Ending, Event, EventKind, Party, Reporter};
 use tacit_model::tables::WorkloadRow;
 use tacit_model::{Dice, ServiceName, Snapshot};
 use tacit_transport::hbone::{AcceptorSettings, PoolSettings, SessionChange, SessionEvent};
@@ -125,6 +125,8 @@ pub(crate) struct Record {
     pub(crate) source: Party,
     pub(crate) destination: Party,
     pub(crate) service: Option<ServiceName>,
+    /// What an `Audit` policy would have refused.
+    pub(crate) audit: Option<Audited>,
     started: tacit_model::Now,
 }
 
@@ -143,6 +145,7 @@ impl Record {
             source,
             destination,
             service: None,
+            audit: None,
             started,
         }
     }
@@ -157,6 +160,7 @@ impl Record {
             started_unix_ns: self.started.unix_ns,
             duration: context.shared.now().since(self.started),
             ending,
+            audit: self.audit.clone(),
             bytes_sent: sent,
             bytes_received: received,
             kind: EventKind::Connection,

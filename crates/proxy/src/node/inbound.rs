@@ -10,7 +10,7 @@ use tacit_decide::{
 };
 use tacit_http::{ServerHalf, serve_server_half};
 use tacit_model::Snapshot;
-use tacit_model::event::{Ending, Fault, Party, Reporter};
+use tacit_model::event::{Audited, Ending, Fault, Party, Reporter};
 use tacit_model::tables::WorkloadRow;
 use tacit_transport::hbone::{AcceptError, Authority, ConnectRequest, Refusal};
 use tacit_transport::{Admission, RelayLimits, Stream, capture, dial, relay};
@@ -225,6 +225,12 @@ impl Call {
         let (caller, callee) = (caller(&snapshot, &peer), party(&snapshot, row, port));
         let mut record = Record::new(context, id, Reporter::Destination, caller, callee);
         record.service = service_behind(&snapshot, row, port);
+        if let ConnectionVerdict::Allow(permit) = &verdict {
+            record.audit = permit.audit().map(|denial| Audited {
+                reason: denial.reason.clone(),
+                by: denial.by.clone(),
+            });
+        }
         Ok(Self { verdict, record })
     }
 }

@@ -43,10 +43,12 @@ pub(crate) async fn serve(context: &Rc<Context>, local: &Arc<Local>, stream: Tcp
         return;
     }
     let stream = Stream::from_tcp(stream);
-    let snapshot = match context.shared.open() {
-        Ok(snapshot) => snapshot,
-        Err(closed) => return refuse_closed(context, local, to, stream, closed),
-    };
+    let snapshot = context.shared.current();
+    if let Err(closed) = context.shared.open()
+        && !speaks_http(&snapshot, to)
+    {
+        return refuse_closed(context, local, to, stream, closed);
+    }
     let Some(source) = row(&snapshot, local).cloned() else {
         return refuse(
             context,
@@ -82,6 +84,16 @@ pub(crate) async fn serve(context: &Rc<Context>, local: &Arc<Local>, stream: Tcp
         Destination::Service(target) => out.to_service(&target, record, stream).await,
         Destination::Workload(target) => out.to_workload(&target, record, stream).await,
     }
+}
+
+/// True if the HTTP half serves it, which also tells callers why nothing may pass.
+fn speaks_http(snapshot: &Snapshot, to: SocketAddr) -> bool {
+    let protocol = match destination(snapshot, to) {
+        Destination::Service(target) => target.port.protocol,
+        Destination::Workload(target) => target.protocol,
+        Destination::Denied(_) | Destination::Outside(_) => return false,
+    };
+    protocol == Protocol::Http
 }
 
 fn new_record(context: &Context, local: &Local, to: SocketAddr) -> Record {

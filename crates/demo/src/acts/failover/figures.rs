@@ -109,7 +109,7 @@ fn judge(host: &'static str, death: &Death, measured: &Measured, calls: &[Call])
     let rescued = |call: &&Call| call.tries > 1 && call.is_complete() && !dead(call);
     let ends = calls.iter().filter(rescued).map(|call| call.ended);
     let ejected = ends.min_by(f64::total_cmp);
-    let left = ejected.unwrap_or(measured.struck);
+    let left = ejected.map_or(measured.dead, |ejected| ejected.max(measured.dead));
     // A request that needed a further try, or was tried there last, had a try there.
     let there: Vec<&Call> = calls
         .iter()
@@ -136,7 +136,9 @@ fn late_posts(
         .zip(measured.before.iter().zip(&measured.after));
     let late = clients
         .flat_map(|(node, (before, after))| {
-            let left = node.ejected.unwrap_or(measured.struck);
+            let left = node
+                .ejected
+                .map_or(measured.dead, |ejected| ejected.max(measured.dead));
             let all = before.failures.iter().chain(&after.failures);
             all.filter(move |failed| failed.method == "POST" && started(failed) > left)
         })
@@ -176,7 +178,7 @@ fn tries(stage: &mut Stage, death: &Death, measured: &Measured, nodes: &[Node]) 
             Bound::None,
         )?;
     }
-    // Silence is noticed by waiting, so requests go there meanwhile: that shows that the count counts.
+    // Silence is noticed by waiting, so requests go there meanwhile: the count does count.
     let until = nodes.iter().map(|node| node.tries_until).sum();
     let bound = match death.blow {
         Blow::Silence => Bound::AtLeast(1.0),
