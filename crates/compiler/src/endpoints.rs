@@ -303,6 +303,9 @@ fn workload_addresses(
                 ADDRESS_RANGE,
                 format!("{address} is in the range of services"),
             ))
+        } else if !settings.owns(address) {
+            let range = settings.ranges.workloads;
+            Some((ADDRESS_RANGE, format!("{address} is not in {range}")))
         } else {
             taken.get(&address).map(|other| {
                 (
