@@ -2,5 +2,6 @@
 
 mod address;
 mod hello;
+mod probe;
 mod support;
 mod wrong_input;
