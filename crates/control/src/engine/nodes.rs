@@ -14,7 +14,7 @@ use tacit_model::{Generation, Locality, NodeName, SpiffeId, WorkloadName};
 use super::command::{HelloAsk, JoinAsk, Joined, RegisterAsk, Registered, Reply, Then, problem};
 use super::draft::Draft;
 use super::objects::{Held, effective};
-use super::state::{mesh_spec, new_run, ready_key, run_key};
+use super::state::{mesh_spec, new_run, run_key};
 use super::{Engine, unavailable};
 use crate::admin::types::{JoinToken, JoinTokenResponse, Problem, ProblemKind};
 use crate::authority::CONTROL;
@@ -366,10 +366,7 @@ impl Engine {
                 .get(&name)
                 .is_none_or(|before| *before != ports)
             {
-                draft
-                    .put(Table::Workloads, ready_key(&name), &ports)
-                    .map_err(unavailable)?;
-                draft.state.ready.insert(name, ports);
+                draft.ready(name, ports).map_err(unavailable)?;
             }
         }
         Ok(())
@@ -420,9 +417,7 @@ const TOKEN_PREFIX: &str = "tacit1.";
 fn forget_run(name: &WorkloadName, draft: &mut Draft) {
     draft.state.runs.remove(name);
     draft.delete(Table::Workloads, run_key(name));
-    if draft.state.ready.remove(name).is_some() {
-        draft.delete(Table::Workloads, ready_key(name));
-    }
+    draft.forget_ready(name);
 }
 
 fn hash(secret: &str) -> String {
