@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use command::{
     Actor, Ask, Command, EditKind, HelloAsk, JoinAsk, RegisterAsk, Reply, Then, problem,
 };
+pub(crate) use nodes::not_allowed;
 pub(crate) use objects::{DirectoryRead, Held, kind_named, object_ref};
 pub(crate) use published::Published;
 pub(crate) use state::mesh_spec;
@@ -208,7 +209,9 @@ impl Engine {
             }
             // Compiling again with the time of now is all there is to do.
             Command::Tick => None,
-            Command::Token(node, reply) => transact(draft, reply, |draft| self.token(node, draft)),
+            Command::Token(node, identities, reply) => {
+                transact(draft, reply, |draft| self.token(node, identities, draft))
+            }
             Command::Unregister(node, name, reply) => transact(draft, reply, |draft| {
                 Self::unregister(&node, &name, draft);
                 Ok(())

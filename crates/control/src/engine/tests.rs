@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use tacit_compiler::grants::Caller;
+use tacit_model::hosting::MayHost;
 use tacit_model::labels::Labels;
 use tacit_model::{Locality, Row, RowKey, ServiceName};
 use tokio::sync::oneshot;
@@ -137,7 +138,8 @@ impl Test {
     fn token(&mut self, node: &str) -> JoinToken {
         use base64::Engine as _;
         let node = node.try_into().unwrap();
-        let made = self.ask(|reply| Command::Token(node, reply)).unwrap();
+        let made = self.ask(|reply| Command::Token(node, MayHost::any(), reply));
+        let made = made.unwrap();
         let body = made.token.strip_prefix("tacit1.").unwrap();
         let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
             .decode(body)
@@ -477,10 +479,11 @@ fn a_token_takes_one_node_in_once() {
             .any(|text| text.contains(&token.secret))
     );
     assert_eq!(test.join("b").subnet, "10.96.1.0/24");
-    assert_eq!(
-        kind_of(test.ask(|reply| Command::Token("control".try_into().unwrap(), reply))),
-        ProblemKind::BadRequest
-    );
+    for (node, identities) in [("control", MayHost::any()), ("c", MayHost::default())] {
+        let node = node.try_into().unwrap();
+        let made = test.ask(|reply| Command::Token(node, identities, reply));
+        assert_eq!(kind_of(made), ProblemKind::BadRequest);
+    }
 }
 
 #[test]
