@@ -1,5 +1,14 @@
 //! The real binary on machines of its own: what a person would do, and what must not happen.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test panics to fail, and says what it cannot show"
+)]
 
+mod faults;
 mod hello;
+mod installed;
+mod leftovers;
+mod person;
 mod support;
 mod wrong_input;
