@@ -78,7 +78,10 @@ const LINE_WIDTH: usize = 100;
 /// Checks everything; the error is one line for each broken rule.
 pub(crate) fn run() -> Result<String, Vec<String>> {
     let mut problems = Vec::new();
-    check_crates(&metadata().map_err(|e| vec![e])?, &mut problems);
+    let metadata = metadata().map_err(|e| vec![e])?;
+    check_crates(&metadata, &mut problems);
+    let reasons = fs::read_to_string("deny.toml").map_err(|e| vec![format!("deny.toml: {e}")])?;
+    check_reasons(&metadata, &reasons, &mut problems);
     let files = tracked_files().map_err(|e| vec![e])?;
     let mut rust_files = 0;
     for path in &files {
@@ -161,6 +164,24 @@ fn check_crates(metadata: &Value, problems: &mut Vec<String>) {
                 problems.push(format!("tidy: {name} is pure and must not use {used}"));
             }
         }
+    }
+}
+
+/// Each crate of others that we use has a line in the comment at the top of `deny.toml`.
+fn check_reasons(metadata: &Value, reasons: &str, problems: &mut Vec<String>) {
+    let known: BTreeSet<&str> = reasons
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .flat_map(|line| line.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_')))
+        .collect();
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let used: BTreeSet<&str> = packages
+        .flat_map(|package| package["dependencies"].as_array().into_iter().flatten())
+        .filter_map(|dependency| dependency["name"].as_str())
+        .filter(|name| !name.starts_with("tacit-"))
+        .collect();
+    for name in used.difference(&known) {
+        problems.push(format!("deny.toml: no reason is given for {name}"));
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tacit_model::hosting::{IdentityPattern, InvalidPattern};
 
 /// A service mesh that applications never have to mention.
 ///
@@ -242,6 +243,15 @@ pub(crate) struct TokenArgs {
     /// The name of the node that will join.
     #[arg(long)]
     pub(crate) node: String,
+    /// What it may host: NAMESPACE/SERVICEACCOUNT, each half also `*` or a beginning and `*`. Can
+    /// be given several times; without it the node may host everything, so give it for every
+    /// machine that is not as trusted as the mesh itself.
+    #[arg(long = "may-host", value_name = "NAMESPACE/SERVICEACCOUNT", value_parser = pattern)]
+    pub(crate) identities: Vec<IdentityPattern>,
+}
+
+fn pattern(text: &str) -> Result<IdentityPattern, InvalidPattern> {
+    text.try_into()
 }
 
 #[derive(Args, Debug)]

@@ -14,6 +14,7 @@ use tacit_control::admin::types::{
 use tacit_control::client::{AdminClient, ClientError};
 use tacit_control::pem;
 use tacit_model::ObjectRef;
+use tacit_model::hosting::MayHost;
 use tacit_transport::key::PrivateKey;
 
 use crate::args::{ApplyArgs, CertificateArgs, Format, GetArgs, ObjectArgs, TokenArgs};
@@ -132,7 +133,12 @@ fn row(listed: &ListedObject) -> Vec<String> {
 /// Makes a join token.
 pub(crate) fn token(place: &Place, args: &TokenArgs) -> Result<ExitCode, Failure> {
     let client = place.client()?;
-    let token = block_on(async { client.join_token(&args.node).await.map_err(refused) })?;
+    let identities = match args.identities.is_empty() {
+        true => MayHost::any(),
+        false => MayHost(args.identities.iter().cloned().collect()),
+    };
+    let made = async { client.join_token(&args.node, identities).await };
+    let token = block_on(async { made.await.map_err(refused) })?;
     output::data(&token);
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use tacit_control::client::AdminClient;
+use tacit_model::hosting::MayHost;
 use tacit_sys::SysError;
 use tacit_sys::link::Batch;
 use tacit_sys::lock::{LockFile, Locked, try_lock};
@@ -217,7 +218,8 @@ impl Supervisor<'_> {
             let answers = async || client.generation().await.is_ok();
             wait_until(control, answers).await?;
             if !self.args.control_only {
-                let made = client.join_token(&self.node_name()).await;
+                // Our own machine starts whatever the mesh starts.
+                let made = client.join_token(&self.node_name(), MayHost::any()).await;
                 token = Some(made.map_err(|e| Failure::Failed(e.to_string()))?);
             }
         }

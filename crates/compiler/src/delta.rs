@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tacit_api::{Located, Object, ObjectKey, SyntaxError};
 use tacit_model::access::Cidr;
 use tacit_model::finding::Finding;
+use tacit_model::hosting::MayHost;
 use tacit_model::status::ObjectStatus;
 use tacit_model::{NodeName, ServiceName, TableDelta, WorkloadName};
 
@@ -57,6 +58,8 @@ pub struct NodeFact {
     pub zone: Arc<str>,
     /// Addresses of the workloads that it runs.
     pub subnet: Option<Cidr>,
+    /// What it may run, as its join token said.
+    pub identities: MayHost,
 }
 
 /// Addresses that were given away; kept so that they do not move.

@@ -16,8 +16,8 @@ use crate::addresses::Allocator;
 use crate::delta::Addresses;
 use crate::findings::{
     ADDRESS_RANGE, ADDRESS_TAKEN, BAD_NAME, BAD_TEXT, CONTRADICTION, EMPTY_LIST, EMPTY_TARGET,
-    MISSING_FIELD, NO_TARGET_PORT, NODE_UNKNOWN, OUT_OF_RANGE, PROTOCOLS_DIFFER, RANGE_FULL,
-    Report, at,
+    MISSING_FIELD, NO_TARGET_PORT, NODE_UNKNOWN, NOT_HOSTED, OUT_OF_RANGE, PROTOCOLS_DIFFER,
+    RANGE_FULL, Report, at,
 };
 use crate::index::{Index, Mentioned, WorkloadEntry};
 use crate::mesh::Settings;
@@ -294,6 +294,11 @@ fn workload_addresses(
     let mut taken: BTreeMap<IpAddr, &WorkloadName> = BTreeMap::new();
     let mut unwritten = Vec::new();
     for (name, entry) in &index.workloads {
+        // Without an address there is no row, and without a row no certificate.
+        if let Err(finding) = may_be_hosted(name, entry, inputs) {
+            given.findings.push(*finding);
+            continue;
+        }
         let Some(address) = written_address(entry.workload.spec.address.as_deref()) else {
             unwritten.push((name, entry));
             continue;
@@ -303,6 +308,9 @@ fn workload_addresses(
                 ADDRESS_RANGE,
                 format!("{address} is in the range of services"),
             ))
+        } else if !settings.owns(address) {
+            let range = settings.ranges.workloads;
+            Some((ADDRESS_RANGE, format!("{address} is not in {range}")))
         } else {
             taken.get(&address).map(|other| {
                 (
@@ -339,6 +347,34 @@ fn workload_addresses(
             Err(finding) => given.findings.push(*finding),
         }
     }
+}
+
+/// A node runs only what its join token allows, whoever declares it.
+fn may_be_hosted(
+    name: &WorkloadName,
+    entry: &WorkloadEntry<'_>,
+    inputs: &Inputs,
+) -> Result<(), Box<Finding>> {
+    let node = NodeName::try_from(entry.workload.spec.node.as_str()).ok();
+    // A node that has not joined hosts nothing yet.
+    let Some(fact) = node.and_then(|node| inputs.nodes.get(&node)) else {
+        return Ok(());
+    };
+    let account = &entry.service_account;
+    if fact.identities.allows(&name.namespace, account) {
+        return Ok(());
+    }
+    let message = format!(
+        "node {} may not host {}/{account}: its join token allows {}",
+        fact.name, name.namespace, fact.identities
+    );
+    Err(Box::new(at(
+        entry.object,
+        NOT_HOSTED,
+        "spec.node",
+        message,
+        None,
+    )))
 }
 
 /// An address of the subnet of the node that a workload runs on.

@@ -159,6 +159,11 @@ codes! {
     NO_TARGET_PORT = "TCT1506", Warning, "Target port not there",
         "A Service means a port by name that a workload behind it does not declare.",
         "Add the port to the workload, or write its number as targetPort.";
+    NOT_HOSTED = "TCT1507", Error, "Node may not host it",
+        "The node that the workload names joined with a token that does not allow the workload's \
+         identity. The workload is not in the mesh.",
+        "Let another node run it, or join the node anew with a token that allows the identity \
+         (tacit token --may-host).";
     FALLBACK = "TCT1521", Error, "Fallback service not usable",
         "A step of a FailoverPolicy names a service that does not exist, is not permitted, or is \
          the service itself.",

@@ -76,7 +76,7 @@ pub(crate) fn judge(inputs: &Inputs) -> (Vec<Judged<'_>>, Option<Settings<'_>>) 
         .map(|(key, entry)| one(key, entry, DEFAULT_CLUSTER))
         .collect();
     let mesh = the_mesh(&mut judged);
-    let settings = mesh::settings(mesh);
+    let settings = mesh::settings(mesh, inputs.nodes.values());
     let cluster = settings
         .as_ref()
         .map_or(DEFAULT_CLUSTER, |s| &s.row.cluster);

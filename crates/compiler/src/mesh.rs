@@ -9,10 +9,11 @@ use tacit_api::mesh::{self, MeshSpec};
 use tacit_api::{Located, Object};
 use tacit_model::access::Cidr;
 use tacit_model::finding::Finding;
-use tacit_model::tables::{DefaultAccess, Egress, MeshRow};
+use tacit_model::tables::{AddressRange, DefaultAccess, Egress, Holds, MeshRow};
 use tacit_model::{Namespace, Provenance, Sourced, TrustDomain};
 
 use crate::Ranges;
+use crate::delta::NodeFact;
 use crate::findings::{
     ADDRESS_RANGE, BAD_NAME, BAD_TEXT, CONTRADICTION, OUT_OF_RANGE, Report, object_ref,
 };
@@ -40,29 +41,46 @@ pub(crate) struct Settings<'a> {
     pub(crate) spec: Option<&'a MeshSpec>,
 }
 
-/// The settings from the Mesh object in force, if there is one.
-pub(crate) fn settings(object: Option<&Located<Object>>) -> Option<Settings<'_>> {
+/// The settings from the Mesh object in force, if there is one. The subnets of `nodes` are the
+/// mesh's own addresses too, also those from an earlier range.
+pub(crate) fn settings<'a>(
+    object: Option<&'a Located<Object>>,
+    nodes: impl Iterator<Item = &'a NodeFact>,
+) -> Option<Settings<'a>> {
     let spec = match object.map(|object| &object.value) {
         Some(Object::Mesh(mesh)) => Some(&mesh.spec),
         Some(_) | None => None,
     };
+    let ranges = ranges(spec);
+    let mut row = row(object, spec)?;
+    row.addresses = addresses(object, spec, ranges, nodes);
     Some(Settings {
-        row: row(object, spec)?,
-        ranges: ranges(spec),
+        row,
+        ranges,
         regions: regions(spec),
         object,
         spec,
     })
 }
 
+impl Settings<'_> {
+    /// True for an address that counts as the mesh's own, whether or not somebody has it.
+    pub(crate) fn owns(&self, address: IpAddr) -> bool {
+        let mut ranges = self.row.addresses.iter();
+        ranges.any(|range| range.range.value.contains(address))
+    }
+}
+
+fn field(object: Option<&Located<Object>>, path: &str) -> Provenance {
+    let object = object.and_then(|object| object_ref(&object.value.key()));
+    object.map_or(Provenance::Default, |object| Provenance::Field {
+        object,
+        path: path.into(),
+    })
+}
+
 fn row(object: Option<&Located<Object>>, spec: Option<&MeshSpec>) -> Option<MeshRow> {
-    let sourced = |path: &str| {
-        let object = object.and_then(|object| object_ref(&object.value.key()));
-        object.map_or(Provenance::Default, |object| Provenance::Field {
-            object,
-            path: path.into(),
-        })
-    };
+    let sourced = |path: &str| field(object, path);
     let text = |field: Option<&String>, default: &'static str| {
         field.map_or(default, String::as_str).to_owned()
     };
@@ -100,7 +118,41 @@ fn row(object: Option<&Located<Object>>, spec: Option<&MeshSpec>) -> Option<Mesh
         certificate_lifetime: lifetime,
         max_offline,
         root_namespace: root.try_into().ok()?,
+        addresses: Vec::new(),
     })
+}
+
+/// The two ranges, and the subnets of nodes that lie in neither.
+fn addresses<'a>(
+    object: Option<&Located<Object>>,
+    spec: Option<&MeshSpec>,
+    ranges: Ranges,
+    nodes: impl Iterator<Item = &'a NodeFact>,
+) -> Vec<AddressRange> {
+    let said = |is_said: bool, path: &str| match is_said {
+        true => field(object, path),
+        false => Provenance::Default,
+    };
+    let services = spec.is_some_and(|spec| spec.service_addresses.is_some());
+    let workloads = spec.is_some_and(|spec| spec.workload_addresses.is_some());
+    let range = |holds, value, from| AddressRange {
+        holds,
+        range: Sourced { value, from },
+    };
+    let services = said(services, "spec.serviceAddresses.ipv4");
+    let workloads = said(workloads, "spec.workloadAddresses.ipv4");
+    let subnets: BTreeSet<Cidr> = nodes.filter_map(|node| node.subnet).collect();
+    let earlier = subnets
+        .into_iter()
+        .filter(|subnet| !ranges.workloads.contains(subnet.network))
+        .map(|subnet| range(Holds::Workloads, subnet, workloads.clone()));
+    [
+        range(Holds::Services, ranges.services, services),
+        range(Holds::Workloads, ranges.workloads, workloads.clone()),
+    ]
+    .into_iter()
+    .chain(earlier)
+    .collect()
 }
 
 /// Lifetime of certificates and `maxOffline`, which is half of it at most.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tacit_api::{Object, Parsed};
 use tacit_model::NodeName;
 use tacit_model::access::Cidr;
+use tacit_model::hosting::MayHost;
 
 use crate::delta::{Checked, Files, InputDelta, NodeFact, Owner, Upsert, Written};
 use crate::{Compiler, Ranges};
@@ -77,6 +78,8 @@ fn assume(names: &BTreeSet<NodeName>, ranges: Ranges) -> Vec<NodeFact> {
         region: "".into(),
         zone: "".into(),
         subnet: subnet(index),
+        // What tokens will say is not written in files.
+        identities: MayHost::any(),
     };
     (0..).zip(names).map(fact).collect()
 }

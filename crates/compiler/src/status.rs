@@ -10,8 +10,8 @@ use tacit_model::{ObjectRef, WorkloadName};
 
 use crate::armed::{Map, armed};
 use crate::findings::{
-    ADDRESS_TAKEN, CONTESTED, FALLBACK, NOT_SUPPORTED, TARGET_NOT_FOUND, TARGET_NOT_PERMITTED,
-    object_ref,
+    ADDRESS_TAKEN, CONTESTED, FALLBACK, NOT_HOSTED, NOT_SUPPORTED, TARGET_NOT_FOUND,
+    TARGET_NOT_PERMITTED, object_ref,
 };
 use crate::judge::Judged;
 use crate::policies::Placed;
@@ -125,7 +125,9 @@ fn reason_of(error: &Finding) -> Reason {
     let code = &*error.code;
     if code == TARGET_NOT_FOUND.code || code == FALLBACK.code {
         Reason::TargetNotFound
-    } else if code == TARGET_NOT_PERMITTED.code || code.starts_with("TCT160") {
+    } else if [TARGET_NOT_PERMITTED.code, NOT_HOSTED.code].contains(&code)
+        || code.starts_with("TCT160")
+    {
         Reason::NotPermitted
     } else if code == ADDRESS_TAKEN.code || code == CONTESTED.code {
         Reason::Conflicted

@@ -48,6 +48,8 @@ pub enum AuthorityError {
     BadRequest(String),
     /// The node may not have this identity.
     NotHosted { node: NodeName, identity: String },
+    /// The node's join token does not allow this identity; in words.
+    NotAllowed(String),
 }
 
 impl fmt::Display for AuthorityError {
@@ -55,6 +57,7 @@ impl fmt::Display for AuthorityError {
         match self {
             Self::BadKeys(why) => write!(f, "the authority's keys cannot be used: {why}"),
             Self::BadRequest(why) => write!(f, "the certificate request is refused: {why}"),
+            Self::NotAllowed(why) => f.write_str(why),
             Self::NotHosted { node, identity } => write!(
                 f,
                 "node {node} may not ask for {identity}: no workload with this identity runs \

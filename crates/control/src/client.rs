@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tacit_model::hosting::MayHost;
 use tacit_model::{Generation, ObjectRef};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
@@ -138,15 +139,15 @@ impl AdminClient {
         self.post("/v1/why", request).await
     }
 
-    /// A one-time token with which a node joins.
-    pub async fn join_token(&self, node: &str) -> Result<String, ClientError> {
+    /// A one-time token with which a node joins, to host these identities only.
+    pub async fn join_token(&self, node: &str, identities: MayHost) -> Result<String, ClientError> {
         let node = node
             .try_into()
             .map_err(|error: tacit_model::names::InvalidName| {
                 ClientError::Garbled(error.to_string())
             })?;
         let made: JoinTokenResponse = self
-            .post("/v1/join-token", &JoinTokenRequest { node })
+            .post("/v1/join-token", &JoinTokenRequest { node, identities })
             .await?;
         Ok(made.token)
     }

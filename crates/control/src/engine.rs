@@ -22,13 +22,14 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use command::{
     Actor, Ask, Command, EditKind, HelloAsk, JoinAsk, RegisterAsk, Reply, Then, problem,
 };
+pub(crate) use nodes::not_allowed;
 pub(crate) use objects::{DirectoryRead, Held, kind_named, object_ref};
 pub(crate) use published::Published;
 pub(crate) use state::mesh_spec;
 
 use crate::admin::types::{Problem, ProblemKind};
 use crate::store::records::{self, GENERATION};
-use crate::store::{Fault, Store, StoreError, Table};
+use crate::store::{Change, Fault, Store, StoreError, Table};
 use compile::Compiled;
 use draft::Draft;
 use state::State;
@@ -37,6 +38,12 @@ use state::State;
 const QUEUE: usize = 1024;
 /// Commands of one batch: bounds how long the first one waits for the others.
 const BATCH: usize = 64;
+
+/// Generation numbers that are reserved with one write, so that a state which needs no other write
+/// can be published while the disk is full. The next block is reserved when half of one is left:
+/// 50 000 changes of readiness, more than half a day of one per second. A number costs nothing; a
+/// restart skips at most a block.
+const NUMBERS: u64 = 100_000;
 
 /// What the engine needs to know that never changes.
 #[derive(Clone, Debug)]
@@ -55,6 +62,10 @@ pub(crate) struct Engine {
     store: Box<dyn Store>,
     state: State,
     generation: Generation,
+    /// The last number that may be used: after a restart, numbers begin behind it.
+    reserved: u64,
+    /// Readiness that could not be written yet, by its key; nodes tell it again after a restart.
+    unwritten: BTreeMap<String, Change>,
     compiled: Compiled,
     published: watch::Sender<Arc<Published>>,
     dice: Dice,
@@ -121,6 +132,8 @@ impl Engine {
             store,
             state,
             generation,
+            reserved: generation.number,
+            unwritten: BTreeMap::new(),
             compiled: Compiled::nothing(),
             published,
             dice,
@@ -196,7 +209,9 @@ impl Engine {
             }
             // Compiling again with the time of now is all there is to do.
             Command::Tick => None,
-            Command::Token(node, reply) => transact(draft, reply, |draft| self.token(node, draft)),
+            Command::Token(node, identities, reply) => {
+                transact(draft, reply, |draft| self.token(node, identities, draft))
+            }
             Command::Unregister(node, name, reply) => transact(draft, reply, |draft| {
                 Self::unregister(&node, &name, draft);
                 Ok(())
@@ -215,6 +230,7 @@ impl Engine {
         let Draft {
             mut state,
             mut changes,
+            readiness,
             compiled,
         } = draft;
         let compiled = compiled.unwrap_or_else(|| self.compile(&state));
@@ -233,24 +249,58 @@ impl Engine {
             number: self.generation.number + u64::from(moved),
             ..self.generation
         };
-        if moved {
-            changes.push(records::put(Table::Meta, GENERATION, &generation).map_err(unavailable)?);
-        }
-        let next = before
+        let mut next = before
             .next(generation, delta, &compiled, &state)
             .map_err(|error| {
                 let message =
                     format!("the compiled state is not closed, which is a defect: {error}");
                 problem(ProblemKind::Unavailable, message)
             })?;
-        if !changes.is_empty() {
-            self.store.write(&changes).map_err(unavailable)?;
-        }
+        next.read_only = self.persist(generation, changes, readiness)?;
         self.state = state;
         self.generation = generation;
         self.compiled = compiled;
         self.published.send_replace(Arc::new(next));
         Ok(generation)
+    }
+
+    /// Writes what must survive before it is published. Readiness need not: with a full disk it
+    /// waits here, and the mesh goes on. Says what could not be written, if that is all.
+    fn persist(
+        &mut self,
+        generation: Generation,
+        mut changes: Vec<Change>,
+        readiness: BTreeMap<String, Change>,
+    ) -> Result<Option<String>, Problem> {
+        let must = !changes.is_empty() || generation.number > self.reserved;
+        let mut reserved = self.reserved;
+        if generation.number + NUMBERS / 2 > reserved {
+            reserved = generation.number + NUMBERS;
+            let block = Generation {
+                number: reserved,
+                ..generation
+            };
+            changes.push(records::put(Table::Meta, GENERATION, &block).map_err(unavailable)?);
+        }
+        // A later word on the same workload replaces an earlier one.
+        let mut waiting = self.unwritten.clone();
+        waiting.extend(readiness);
+        changes.extend(waiting.values().cloned());
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        match self.store.write(&changes) {
+            Ok(()) => {
+                self.reserved = reserved;
+                self.unwritten.clear();
+                Ok(None)
+            }
+            Err(error) if must => Err(unavailable(error)),
+            Err(error) => {
+                self.unwritten = waiting;
+                Ok(Some(error.to_string()))
+            }
+        }
     }
 
     fn compile(&self, state: &State) -> Compiled {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use base64::Engine as _;
 use tacit_control::admin::types::{CertificateRequest, Change, Owner, ProblemKind};
 use tacit_control::client::{AdminClient, ClientError};
+use tacit_model::hosting::MayHost;
 use tacit_transport::key::PrivateKey;
 
 use crate::mesh::{Mesh, PATIENCE, SHOP, apply, refusal, write};
@@ -184,7 +185,7 @@ async fn people_from_afar_may_what_their_grants_say() {
         ProblemKind::Forbidden,
         "a Service is not in the grant"
     );
-    let problem = refusal(dev.join_token("b").await.unwrap_err());
+    let problem = refusal(dev.join_token("b", MayHost::any()).await.unwrap_err());
     assert_eq!(problem.kind, ProblemKind::Forbidden);
     let request = CertificateRequest {
         common_name: "root".into(),

@@ -8,6 +8,7 @@ use hyper_util::rt::TokioIo;
 use tacit_control::admin::types::{ApplyRequest, ApplyResponse, JoinToken};
 use tacit_control::client::{AdminClient, ClientError};
 use tacit_control::{ControlError, Settings};
+use tacit_model::hosting::MayHost;
 use tacit_model::{NodeId, NodeName, TrustDomain};
 use tacit_transport::key::PrivateKey;
 use tacit_transport::own::{Connector, OwnIdentity};
@@ -121,8 +122,12 @@ impl Mesh {
     }
 
     pub(crate) async fn token(&self, node: &str) -> JoinToken {
+        self.token_for(node, MayHost::any()).await
+    }
+
+    pub(crate) async fn token_for(&self, node: &str, identities: MayHost) -> JoinToken {
         use base64::Engine as _;
-        let token = self.client().join_token(node).await.unwrap();
+        let token = self.client().join_token(node, identities).await.unwrap();
         let body = token.strip_prefix("tacit1.").unwrap();
         let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
             .decode(body)

@@ -1,13 +1,14 @@
 //! A node joins, is configured, and is given no more than it may have.
 
 use tacit_control::admin::types::WhyRequest;
+use tacit_model::hosting::MayHost;
 use tacit_model::{ServiceName, WorkloadName};
 use tacit_transport::identity::{Subject, read_certificate};
 use tacit_wire::client::Subscription;
 use tacit_wire::proto::control as p;
 use tacit_wire::proto::mesh::{Label, Namespaced, WorkloadPort};
 
-use crate::mesh::{Mesh, Node, PATIENCE, SHOP};
+use crate::mesh::{Mesh, Node, PATIENCE, SHOP, refusal};
 
 fn register() -> p::RegisterWorkloadRequest {
     p::RegisterWorkloadRequest {
@@ -271,4 +272,87 @@ async fn nodes_learn_of_each_other() {
         host_addresses: vec![vec![127, 0, 0, 1]],
     };
     assert_eq!(next.unwrap().unwrap().peers, [expected]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_hosts_only_what_its_token_allows() {
+    let mesh = Mesh::start().await;
+    let only = |text: &str| MayHost([text.try_into().unwrap()].into());
+    let bound = mesh.token_for("a", only("edge/*")).await;
+    assert_eq!(bound.identities, only("edge/*"));
+    let bound = Node::join(&bound, "a").await.unwrap();
+    let free = Node::join(&mesh.token("b").await, "b").await.unwrap();
+
+    // The user id that it reports is the administrator's, and makes no difference.
+    let refused = bound
+        .api()
+        .await
+        .register_workload(register())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    let fix = "tacit token --node a --may-host";
+    for word in ["node a", "shop/web", "edge/*", fix] {
+        assert!(refused.message().contains(word), "{}", refused.message());
+    }
+    // The control runs: the same call of a node that may, and another identity of this one.
+    let registered = free
+        .api()
+        .await
+        .register_workload(register())
+        .await
+        .unwrap()
+        .into_inner();
+    free.sign(&registered.identity).await.unwrap();
+    let gateway = p::RegisterWorkloadRequest {
+        namespace: "edge".into(),
+        service_account: "gateway".into(),
+        ..register()
+    };
+    let gateway = bound
+        .api()
+        .await
+        .register_workload(gateway)
+        .await
+        .unwrap()
+        .into_inner();
+    bound.sign(&gateway.identity).await.unwrap();
+
+    // Nor does it get a certificate by a workload that is declared for it.
+    let declared = |account: &str| {
+        format!(
+            "apiVersion: tacit.dev/v1alpha1\nkind: Workload\n\
+             metadata: {{name: w-{account}, namespace: edge-{account}}}\n\
+             spec: {{serviceAccount: {account}, node: a}}\n"
+        )
+    };
+    let refused = refusal(mesh.apply(&declared("web")).await.unwrap_err());
+    let finding = refused.findings.first().unwrap();
+    assert_eq!(&*finding.code, "TCT1507", "{finding}");
+    let text = "node a may not host edge-web/web: its join token allows edge/*";
+    assert_eq!(&*finding.message, text);
+    let identity = gateway
+        .identity
+        .replace("/ns/edge/sa/gateway", "/ns/edge-web/sa/web");
+    let refused = bound.sign(&identity).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    assert!(
+        refused.message().contains("edge-web/web"),
+        "{}",
+        refused.message()
+    );
+    let inside = declared("gateway").replace("edge-gateway", "edge");
+    mesh.apply(&inside).await.unwrap();
+    bound.sign(&gateway.identity).await.unwrap();
+
+    // A restart of the control plane forgets nothing of it.
+    let _mesh = mesh.crash_and_restart().await;
+    bound.hello().await;
+    let refused = bound
+        .api()
+        .await
+        .register_workload(register())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
 }

@@ -1,10 +1,12 @@
 //! Where a captured connection goes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tacit_model::Snapshot;
-use tacit_model::tables::{Egress, Protocol, ServicePort, ServiceRow, WorkloadRow};
+use tacit_model::tables::{
+    AddressRange, Egress, Holds, Protocol, ServicePort, ServiceRow, WorkloadRow,
+};
 
 use crate::denial::{Denial, DenialKind};
 use crate::permit::{DialPermit, OutsidePermit};
@@ -44,8 +46,9 @@ pub struct WorkloadTarget {
 
 /// Decides where a connection to `to` (the original destination) goes.
 ///
-/// An address of a service or a workload is in the mesh; everything else is outside, which the
-/// mesh's `egress` allows or not.
+/// An address of a service or a workload is in the mesh. Another address of the mesh's own ranges
+/// is nobody's now, or somebody's of whom this snapshot does not know yet: what is sent there must
+/// not leave in clear. Everything else is outside, which the mesh's `egress` allows or not.
 #[must_use]
 pub fn destination(s: &Snapshot, to: SocketAddr) -> Destination {
     let address = to.ip().to_canonical();
@@ -65,12 +68,39 @@ pub fn destination(s: &Snapshot, to: SocketAddr) -> Destination {
             protocol: protocol_of(s, workload, to.port()),
         });
     }
+    if let Some(range) = own_range(s, address) {
+        return Destination::Denied(nobody(to, range));
+    }
     match s.mesh.egress.value {
         Egress::Allow => Destination::Outside(OutsidePermit { address: to }),
         Egress::Deny => Destination::Denied(Denial::policy(
             format!("{to} is not in the mesh, and the mesh lets no TCP out"),
             s.mesh.egress.from.clone(),
         )),
+    }
+}
+
+/// The range of the mesh's own addresses that this one lies in.
+fn own_range(s: &Snapshot, address: IpAddr) -> Option<&AddressRange> {
+    let mut ranges = s.mesh.addresses.iter();
+    ranges.find(|range| range.range.value.contains(address))
+}
+
+fn nobody(to: SocketAddr, range: &AddressRange) -> Denial {
+    let AddressRange { holds, range } = range;
+    let (missing, of) = match holds {
+        Holds::Services => ("service", "services"),
+        Holds::Workloads => ("workload", "workloads"),
+    };
+    Denial {
+        kind: DenialKind::UnknownDestination,
+        reason: format!(
+            "no {missing} has the address {}, which is of the mesh's range {} for {of}: it ended, \
+             or this node does not know of it yet",
+            to.ip().to_canonical(),
+            range.value
+        ),
+        by: Some(range.from.clone()),
     }
 }
 

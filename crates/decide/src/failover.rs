@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tacit_model::failover::{Failback, Failover, Spill, Step, WeightedPlace};
-use tacit_model::status::{Condition, ConditionKind, Reason};
 use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
 use tacit_model::{Locality, Now, Provenance, Snapshot};
 
@@ -319,76 +318,6 @@ impl Ramp {
         let share = from + (to - from) * part / i64::from(FULL);
         u32::try_from(share).unwrap_or(0)
     }
-}
-
-/// The condition `Armed` of the FailoverPolicy of a service: has it somewhere to go, and a signal
-/// to go by. `None` without a FailoverPolicy.
-///
-/// `clients`: localities that call from; each must have an alternative.
-#[must_use]
-pub fn armed(
-    s: &Snapshot,
-    service: &Arc<ServiceRow>,
-    clients: &BTreeSet<Locality>,
-) -> Option<Condition> {
-    let failover = service.failover.as_ref()?;
-    let health = &failover.health.value;
-    let condition = |status, reason, message| Condition {
-        kind: ConditionKind::Armed,
-        status,
-        reason,
-        message,
-    };
-    if health.signals.is_empty() && health.probe.is_none() {
-        let message = format!(
-            "nothing tells when {} is unwell: `health.signals` is empty",
-            service.name
-        );
-        return Some(condition(false, Reason::NoHealthSignal, message));
-    }
-    let lonely = clients.iter().find(|client| {
-        let mut ports = service.ports.iter();
-        !ports.any(|port| has_alternative(&steps(s, service, port, client)))
-    });
-    Some(match lonely {
-        Some(client) => {
-            let message =
-                format!("for clients at {client} the order has one place with endpoints, or none");
-            condition(false, Reason::NoAlternative, message)
-        }
-        None => {
-            let message = "every client has an alternative, and a signal tells when to use it";
-            condition(true, Reason::Armed, message.into())
-        }
-    })
-}
-
-/// True if the endpoints of an order do not all stand in one zone.
-fn has_alternative(steps: &[StepView<'_>]) -> bool {
-    let endpoints = steps.iter().flat_map(|step| &step.endpoints);
-    let places: BTreeSet<&Locality> = endpoints.map(|e| &e.workload.locality).collect();
-    places.len() > 1
-}
-
-/// The order for clients at `client` with endpoint counts, one line for people; by readiness
-/// alone, since health is known to each proxy only.
-#[must_use]
-pub fn table_line(s: &Snapshot, service: &Arc<ServiceRow>, client: &Locality) -> String {
-    let Some(port) = service.ports.first() else {
-        return format!("{client}: no port");
-    };
-    let parts: Vec<String> = steps(s, service, port, client)
-        .iter()
-        .map(|step| {
-            let ready = step.endpoints.iter().filter(|e| e.is_ready).count();
-            format!(
-                "{} ({ready}/{} ready)",
-                step.describe(service),
-                step.endpoints.len()
-            )
-        })
-        .collect();
-    format!("{client}: {}", parts.join(" → "))
 }
 
 impl StepView<'_> {

@@ -112,6 +112,8 @@ pub(crate) struct EndpointHealth {
 struct ProbeState {
     next: Now,
     has_failed: bool,
+    /// The callee's access policies refuse the probe: it tells nothing of the application.
+    is_refused: bool,
 }
 
 /// Whether an endpoint takes part, from what this process has learnt.
@@ -336,8 +338,25 @@ impl State {
             ProbeKind::Http { service, .. } => self.with_service(service, |state| {
                 let health = state.endpoints.entry(ask.endpoint).or_default();
                 health.probe.has_failed = !is_well;
+                health.probe.is_refused = false;
             }),
         }
+    }
+
+    /// Learns that Tacit itself refused an HTTP probe, which says nothing of the application. What
+    /// an earlier probe said cannot be confirmed any more, so it does not keep the endpoint out;
+    /// the other signals go on. True for the first endpoint of a service: that should be told.
+    pub fn on_probe_refused(&self, ask: &ProbeAsk) -> bool {
+        let ProbeKind::Http { service, .. } = &ask.kind else {
+            return false;
+        };
+        self.with_service(service, |state| {
+            let known = state.endpoints.values().any(|e| e.probe.is_refused);
+            let probe = &mut state.endpoints.entry(ask.endpoint).or_default().probe;
+            probe.has_failed = false;
+            probe.is_refused = true;
+            !known
+        })
     }
 
     /// The checks that somebody should make now. Each is asked for once; call this about every

@@ -10,7 +10,7 @@ pub mod authorize;
 pub mod balance;
 pub mod denial;
 pub mod destination;
-pub mod failover;
+mod failover;
 pub mod health;
 mod matching;
 pub mod offline;

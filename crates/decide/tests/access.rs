@@ -10,7 +10,7 @@ use tacit_decide::{
 };
 use tacit_model::access::{Action, From, Mode, PathPattern, Rule, To};
 use tacit_model::tables::{
-    AccessRow, DefaultAccess, Egress, Protocol, Row, RunGrantRow, Tenancy, WorkloadRow,
+    AccessRow, DefaultAccess, Egress, Protocol, Row, RowKey, RunGrantRow, Tenancy, WorkloadRow,
 };
 use tacit_model::{Now, Snapshot, WorkloadName};
 
@@ -179,6 +179,44 @@ fn destinations() {
         panic!("let out");
     };
     assert_eq!(denial.kind, DenialKind::Policy);
+}
+
+#[test]
+fn an_address_of_the_mesh_that_nobody_has_is_not_outside() {
+    let mut world = shop(1);
+    let go = |world: &World, to: &str| destination(&world.build(), to.parse().unwrap());
+    let services = "no service has the address 240.0.9.9, which is of the mesh's range \
+                    240.0.0.0/16 for services: it ended, or this node does not know of it yet \
+                    (Mesh/default spec.serviceAddresses.ipv4)";
+    let workloads = "no workload has the address 10.0.9.9, which is of the mesh's range \
+                     10.0.0.0/16 for workloads: it ended, or this node does not know of it yet \
+                     (Mesh/default spec.workloadAddresses.ipv4)";
+    for (to, reason) in [
+        ("240.0.9.9:80", services),
+        ("10.0.9.9:80", workloads),
+        ("[::ffff:10.0.9.9]:80", workloads),
+    ] {
+        let Destination::Denied(denial) = go(&world, to) else {
+            panic!("{to} may leave in clear");
+        };
+        assert_eq!(denial.kind, DenialKind::UnknownDestination, "{to}");
+        assert_eq!(denial.to_string(), reason, "{to}");
+    }
+    // The neighbours of both ranges are outside: the ranges end where they end.
+    for to in ["240.1.0.0:80", "10.1.0.0:80", "9.255.255.255:80"] {
+        assert!(matches!(go(&world, to), Destination::Outside(_)), "{to}");
+    }
+    // One that has just gone is denied; a moment ago it was found.
+    let gone = "10.0.1.1:8080";
+    assert!(matches!(go(&world, gone), Destination::Workload(_)));
+    let key = world
+        .build()
+        .workload_at("10.0.1.1".parse().unwrap())
+        .unwrap()
+        .name
+        .clone();
+    world.tables.0.remove(&RowKey::Workload(key));
+    assert!(matches!(go(&world, gone), Destination::Denied(_)));
 }
 
 #[test]

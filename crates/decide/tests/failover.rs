@@ -1,17 +1,14 @@
 //! Order, weights, spilling, failing back and the choice of endpoints.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use tacit_decide::failover::{armed, table_line};
 use tacit_decide::health::SessionSign;
 use tacit_decide::retry::TryOutcome;
 use tacit_decide::{DenialKind, State, Tried};
+use tacit_model::Sourced;
 use tacit_model::failover::{ClientOrder, Failover, Step, WhenNoneHealthy};
 use tacit_model::locality::Place;
-use tacit_model::status::Reason;
 use tacit_model::tables::Protocol;
-use tacit_model::{Locality, Sourced};
 
 use crate::world::{
     Client, WorkloadSpec, World, at, counts, failover, places, region, seconds, service_name, shop,
@@ -421,45 +418,6 @@ fn the_less_busy_of_two_serves() {
     assert!(
         each.values().all(|count| (97..=103).contains(count)),
         "{each:?}"
-    );
-}
-
-#[test]
-fn armed_says_why_not() {
-    let clients = BTreeSet::from([at("r1", "a")]);
-    let condition = |world: &World| {
-        let s = world.build();
-        let service = s.services[&service_name("payments", "shop")].clone();
-        armed(&s, &service, &clients)
-    };
-    assert_eq!(condition(&shop(1)), None);
-    let reason = |world: &World| condition(world).map(|c| (c.status, c.reason));
-    assert_eq!(reason(&with(1, |_| {})), Some((true, Reason::Armed)));
-    let alone = with(3, |policy| {
-        policy.order = Sourced::default_of(vec![places(&[(zone("same"), 1)])]);
-    });
-    assert_eq!(reason(&alone), Some((false, Reason::NoAlternative)));
-    let deaf = with(1, |policy| policy.health.value.signals.clear());
-    assert_eq!(reason(&deaf), Some((false, Reason::NoHealthSignal)));
-}
-
-#[test]
-fn the_table_shows_the_order_with_counts() {
-    let mut world = with(2, |policy| {
-        policy.failback.value.after = Duration::ZERO;
-    });
-    world.change_workload("payments-b-1", "shop", |row| row.ready.clear());
-    let s = world.build();
-    let service = s.services[&service_name("payments", "shop")].clone();
-    let line = table_line(&s, &service, &at("r1", "a"));
-    assert_eq!(
-        line,
-        "c/r1/a: zone same (2/2 ready) → region same (1/2 ready) → anywhere (2/2 ready)"
-    );
-    let nowhere = table_line(&s, &service, &Locality::default());
-    assert_eq!(
-        nowhere,
-        "//: zone same (0/0 ready) → region same (0/0 ready) → anywhere (5/6 ready)"
     );
 }
 

@@ -318,6 +318,23 @@ fn an_active_check_decides_alone() {
         state.on_probe(&ask, true, seconds(10));
     }
     assert!(is_used(&mut client, A1, seconds(200)));
+
+    // A refusal by Tacit says nothing: neither ill, nor what an earlier probe said. Told once.
+    let asks = state.due_probes(&s, seconds(15));
+    for ask in &asks {
+        state.on_probe(ask, false, seconds(15));
+    }
+    assert!(
+        !is_used(&mut client, A1, seconds(215)),
+        "the control: failed probes do"
+    );
+    let told = asks.iter().filter(|ask| state.on_probe_refused(ask));
+    assert_eq!(told.count(), 1);
+    assert!(is_used(&mut client, A1, seconds(215)));
+    // After an answer of the application a refusal is news again.
+    asks.iter()
+        .for_each(|ask| state.on_probe(ask, true, seconds(220)));
+    assert!(state.on_probe_refused(&asks[0]) && !state.on_probe_refused(&asks[1]));
 }
 
 #[test]

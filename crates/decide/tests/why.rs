@@ -263,3 +263,28 @@ fn targets() {
         assert!(parse_target(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn an_address_of_the_mesh_that_nobody_has_says_whose_range_it_is_in() {
+    let world = shop(1);
+    check(
+        &world,
+        None,
+        &question("http://10.0.9.9/"),
+        &expect![[r#"
+        destination: no workload has the address 10.0.9.9, which is of the mesh's range
+            10.0.0.0/16 for workloads: it ended, or this node does not know of it yet <-
+            Mesh/default spec.workloadAddresses.ipv4
+        denied 503
+    "#]],
+    );
+    check(
+        &world,
+        None,
+        &question("http://192.0.2.1/"),
+        &expect![[r#"
+        destination: 192.0.2.1:80 is outside the mesh <- default
+        allowed, leaves the mesh
+    "#]],
+    );
+}

@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use tacit_decide::retry::TryOutcome;
 use tacit_decide::{Ask, Choice, Denial, Peer, State, Tried, choose};
+use tacit_model::access::Cidr;
 use tacit_model::failover::{
     Eject, Failback, Failover, Health, Signal, Spill, Step, WeightedPlace, WhenNoneHealthy,
 };
 use tacit_model::labels::Labels;
 use tacit_model::locality::{Part, Place};
 use tacit_model::tables::{
-    AccessAttachment, AccessRow, ClassKey, ClassRow, DefaultAccess, Egress, MeshRow, NamespaceRow,
-    Protocol, Row, RowKey, ServicePort, ServiceRow, Tables, TargetPort, Tenancy, WorkloadPort,
-    WorkloadRow,
+    AccessAttachment, AccessRow, AddressRange, ClassKey, ClassRow, DefaultAccess, Egress, Holds,
+    MeshRow, NamespaceRow, Protocol, Row, RowKey, ServicePort, ServiceRow, Tables, TargetPort,
+    Tenancy, WorkloadPort, WorkloadRow,
 };
 use tacit_model::{
-    Dice, Generation, Locality, Namespace, Now, PolicyName, ServiceName, Snapshot, Sourced,
-    SpiffeId, WorkloadName,
+    Dice, Generation, Locality, Namespace, Now, ObjectRef, PolicyName, Provenance, ServiceName,
+    Snapshot, Sourced, SpiffeId, WorkloadName,
 };
 
 /// Tables under construction.
@@ -74,6 +75,28 @@ fn class_key(ns: &str, app: &str, account: &str) -> ClassKey {
     }
 }
 
+/// A range of 16 bits from `network`, as a field of the Mesh says.
+fn range(holds: Holds, network: [u8; 4], path: &str) -> AddressRange {
+    let object = ObjectRef {
+        kind: "Mesh".into(),
+        namespace: None,
+        name: "default".try_into().unwrap(),
+    };
+    AddressRange {
+        holds,
+        range: Sourced {
+            value: Cidr {
+                network: IpAddr::from(network),
+                prefix: 16,
+            },
+            from: Provenance::Field {
+                object,
+                path: path.into(),
+            },
+        },
+    }
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         let mut world = Self {
@@ -96,6 +119,18 @@ impl World {
             certificate_lifetime: Duration::from_secs(86400),
             max_offline: Duration::from_secs(43200),
             root_namespace: namespace("tacit-system"),
+            addresses: vec![
+                range(
+                    Holds::Services,
+                    [240, 0, 0, 0],
+                    "spec.serviceAddresses.ipv4",
+                ),
+                range(
+                    Holds::Workloads,
+                    [10, 0, 0, 0],
+                    "spec.workloadAddresses.ipv4",
+                ),
+            ],
         })));
     }
 

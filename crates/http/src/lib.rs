@@ -21,6 +21,7 @@ mod request_body;
 mod response_body;
 mod serve;
 mod server_half;
+mod strict;
 mod upgrade;
 mod worker;
 

@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,6 +21,7 @@ use crate::executor::LocalExecutor;
 use crate::flight::Flights;
 use crate::limits;
 use crate::response_body::ResponseBody;
+use crate::strict::{Notes, Strict};
 
 /// What goes on after a 101, until both sides are done.
 pub(crate) type Afterwards = Pin<Box<dyn Future<Output = ()>>>;
@@ -52,12 +53,20 @@ where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<ResponseBody>> + 'static,
 {
+    let notes = Arc::new(Notes::default());
     let service = service_fn(|request| {
-        let answered = answer(request);
-        async move { Ok::<_, Infallible>(answered.await) }
+        let (answered, notes) = (answer(request), Arc::clone(&notes));
+        async move {
+            let response = answered.await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                notes.switch();
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let builder = builder(flights);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let stream = TokioIo::new(Strict::new(stream, Arc::clone(&notes)));
+    let connection = builder.serve_connection_with_upgrades(stream, service);
     let served = async {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
@@ -82,7 +91,7 @@ where
     };
     flights.close(Fault::ClientGone, "the caller went away");
     match ended.err().and_then(|error| not_http(&*error)) {
-        Some(reason) => Served::NotHttp(reason),
+        Some(reason) => Served::NotHttp(notes.broken().map_or(reason, ToOwned::to_owned)),
         None => Served::Closed,
     }
 }

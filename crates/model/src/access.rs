@@ -1,6 +1,7 @@
 //! Who may call what: access rules after checking.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -32,6 +33,12 @@ pub struct Cidr {
     pub network: IpAddr,
     /// How many leading bits count.
     pub prefix: u8,
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
 }
 
 impl Cidr {

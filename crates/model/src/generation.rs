@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct Generation {
     /// Unix seconds at which the store was created.
     pub epoch: u64,
-    /// Counts up by one for each published change, from 1.
+    /// Counts up with each published change, from 1; a restart of the control plane skips some.
     pub number: u64,
 }
 

@@ -9,6 +9,7 @@ pub mod event;
 pub mod failover;
 pub mod finding;
 pub mod generation;
+pub mod hosting;
 pub mod identity;
 pub mod labels;
 pub mod locality;

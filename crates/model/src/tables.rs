@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{Action, Mode, Rule};
+use crate::access::{Action, Cidr, Mode, Rule};
 use crate::failover::Failover;
 use crate::identity::{SpiffeId, TrustDomain};
 use crate::labels::Labels;
@@ -48,6 +48,24 @@ pub struct MeshRow {
     pub max_offline: Duration,
     /// Where policies have mesh scope.
     pub root_namespace: Namespace,
+    /// The mesh's own addresses: one that lies inside and has no row is not outside the mesh.
+    pub addresses: Vec<AddressRange>,
+}
+
+/// Addresses that the mesh gives away itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    pub holds: Holds,
+    pub range: Sourced<Cidr>,
+}
+
+/// What has addresses of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// Virtual addresses of services.
+    Services,
+    /// Addresses of workloads: the mesh's range, or a node's subnet from an earlier one.
+    Workloads,
 }
 
 /// A namespace that has a workload, a service or a policy.

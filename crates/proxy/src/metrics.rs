@@ -205,6 +205,7 @@ pub(crate) struct Metrics {
     over_budget: Counter,
     bad_peers: Family<Word, Counter>,
     pub(crate) outside_connections: Counter,
+    pub(crate) probes_refused: Counter,
     pub(crate) refused_connections: Counter,
     pub(crate) closed_by_policy: Counter,
     pub(crate) generation_number: Gauge<u64, AtomicU64>,
@@ -244,6 +245,7 @@ impl Metrics {
             over_budget: Counter::default(),
             bad_peers: Family::default(),
             outside_connections: Counter::default(),
+            probes_refused: Counter::default(),
             refused_connections: Counter::default(),
             closed_by_policy: Counter::default(),
             generation_number: Gauge::default(),
@@ -304,6 +306,8 @@ impl Metrics {
             help,
             self.outside_connections.clone(),
         );
+        let help = "Health probes that access of the callee refused, so that they say nothing";
+        node.register("probes_refused", help, self.probes_refused.clone());
         let help = "Connections closed at once because a limit was reached";
         node.register(
             "refused_connections",

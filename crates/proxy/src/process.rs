@@ -120,6 +120,7 @@ async fn stop(control: &Rc<Control>, supervisor: tokio::task::JoinHandle<()>) {
     }
     control.workers.all_done(Order::Drain).await;
     control.routes.borrow_mut().clear();
+    control.host.borrow_mut().tear_down();
 }
 
 struct Booted {
@@ -136,7 +137,6 @@ async fn boot(settings: Settings) -> Result<Booted, NodeError> {
     workloads::write_resolv_conf(&dir).map_err(|e| NodeError::state(dir.path(""), e))?;
     let membership = membership(&settings, &dir).await?;
     let subnet = Subnet::try_from(membership.subnet.as_str()).map_err(NodeError::Join)?;
-    let host = Host::set_up(&settings.mesh, subnet)?;
     let seal = Seal::new(&membership.own.key.to_pkcs8());
     let shared = shared(&settings, &membership)?;
     let identities = Identities::load(shared.identities.clone(), &dir, &membership)?;
@@ -148,6 +148,8 @@ async fn boot(settings: Settings) -> Result<Booted, NodeError> {
     let status_socket = run_server::bind(&settings.status_socket)?;
     let in_force = shared.current().generation;
     let host_addresses = host_addresses(&settings, &membership);
+    // Last of what can fail: from here on, the end of the node takes it down.
+    let host = Host::set_up(&settings.mesh, subnet)?;
     let control = Rc::new(Control {
         shared,
         dir,

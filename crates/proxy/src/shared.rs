@@ -217,6 +217,7 @@ pub(crate) fn nothing_yet(trust_domain: &TrustDomain) -> Result<Snapshot, NodeEr
         certificate_lifetime: Duration::ZERO,
         max_offline: Duration::ZERO,
         root_namespace: root.map_err(|e| NodeError::Settings(e.to_string()))?,
+        addresses: Vec::new(),
     };
     let mut tables = Tables::default();
     tables.0.insert(RowKey::Mesh, Row::Mesh(Arc::new(mesh)));

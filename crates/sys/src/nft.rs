@@ -50,6 +50,13 @@ pub struct HeldTable {
     stdin: ChildStdin,
 }
 
+/// How `nft -i` began.
+enum Begun {
+    /// It ended by itself, having said this.
+    Ended(String),
+    Holds(ChildStdin),
+}
+
 impl HeldTable {
     /// Loads a ruleset whose tables say `flags owner;` and holds it.
     ///
@@ -73,6 +80,23 @@ impl HeldTable {
         crate::spawn::die_with_parent(&mut command);
         let mut child = crate::spawn::on_lasting_thread(netns.cloned(), move || command.spawn())?
             .map_err(call("start `nft -i`"))?;
+        match Self::begin(&mut child, &file) {
+            Ok(Begun::Holds(stdin)) => Ok(Self { child, stdin }),
+            Ok(Begun::Ended(heard)) => Err(Self::failed(child, heard)),
+            Err(error) => {
+                // What went wrong before says more than what goes wrong with its end.
+                let _ended = child.kill().and_then(|()| child.wait());
+                Err(error)
+            }
+        }
+    }
+
+    /// Has the ruleset loaded and waits until it is.
+    fn begin(child: &mut Child, file: &File) -> Result<Begun, SysError> {
+        let call = |what: &str| {
+            let what = what.to_owned();
+            move |e: std::io::Error| SysError::call(what, e)
+        };
         let pipes = (child.stdin.take(), child.stdout.take());
         let (Some(mut stdin), Some(stdout)) = pipes else {
             return Err(SysError::Invalid {
@@ -91,10 +115,10 @@ impl HeldTable {
             heard.push_str(&line);
             heard.push('\n');
             if line.trim_start().starts_with("table ") {
-                return Ok(Self { child, stdin });
+                return Ok(Begun::Holds(stdin));
             }
         }
-        Err(Self::failed(child, heard))
+        Ok(Begun::Ended(heard))
     }
 
     fn failed(child: Child, heard: String) -> SysError {
@@ -119,8 +143,8 @@ impl HeldTable {
             .map_err(|e| SysError::call("write to `nft -i`", e))
     }
 
-    /// Lets the table go: it is removed when this returns.
-    pub fn release(mut self) -> Result<(), SysError> {
+    /// Lets the table go: it is removed, and its process is reaped, when this returns.
+    pub fn release(&mut self) -> Result<(), SysError> {
         let call = |e| SysError::call("stop `nft -i`", e);
         self.child.kill().map_err(call)?;
         self.child.wait().map(drop).map_err(call)

@@ -255,7 +255,7 @@ fn a_held_table_is_its_owners_and_goes_with_it() {
     as_root("a_held_table_is_its_owners_and_goes_with_it", || {
         let netns = NetNs::create().unwrap();
         let ruleset = "table inet held {\n  flags owner;\n  chain c {\n  }\n}\n";
-        let held = HeldTable::load(Some(&netns), ruleset).unwrap();
+        let mut held = HeldTable::load(Some(&netns), ruleset).unwrap();
         assert!(nft::list(Some(&netns)).unwrap().contains("table inet held"));
         nft::load(Some(&netns), "delete table inet held\n").unwrap_err();
         held.release().unwrap();

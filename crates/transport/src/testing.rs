@@ -179,6 +179,7 @@ fn snapshot(identity: &SpiffeId) -> (Snapshot, WorkloadRow) {
         certificate_lifetime: Duration::from_secs(3600),
         max_offline: Duration::from_secs(1800),
         root_namespace: "mesh".try_into().unwrap(),
+        addresses: Vec::new(),
     };
     let workload = WorkloadRow {
         name: WorkloadName::parse("shop", "one").unwrap(),

@@ -17,9 +17,9 @@ use tacit_model::labels::Labels;
 use tacit_model::locality::{Part, Place};
 use tacit_model::resilience::{Backoff, Budget, Fields, Layer, RetryMethods, RetryOn, RetryWhen};
 use tacit_model::tables::{
-    AccessAttachment, AccessRow, ClassKey, ClassRow, DefaultAccess, Egress, Isolation, MeshRow,
-    NamespaceRow, Protocol, RunGrantRow, ServicePort, ServiceRow, TargetPort, Tenancy,
-    WorkloadPort, WorkloadRow,
+    AccessAttachment, AccessRow, AddressRange, ClassKey, ClassRow, DefaultAccess, Egress, Holds,
+    Isolation, MeshRow, NamespaceRow, Protocol, RunGrantRow, ServicePort, ServiceRow, TargetPort,
+    Tenancy, WorkloadPort, WorkloadRow,
 };
 use tacit_model::{
     Locality, Namespace, ObjectRef, PolicyName, Provenance, Row, ServiceName, Sourced, WorkloadName,
@@ -183,6 +183,7 @@ fn mesh() -> impl Strategy<Value = MeshRow> {
         duration(),
         duration(),
         name(),
+        vec(address_range(), 0..3),
     )
         .prop_map(
             |(
@@ -193,6 +194,7 @@ fn mesh() -> impl Strategy<Value = MeshRow> {
                 certificate_lifetime,
                 max_offline,
                 root_namespace,
+                addresses,
             )| MeshRow {
                 trust_domain,
                 cluster,
@@ -201,8 +203,14 @@ fn mesh() -> impl Strategy<Value = MeshRow> {
                 certificate_lifetime,
                 max_offline,
                 root_namespace,
+                addresses,
             },
         )
+}
+
+fn address_range() -> impl Strategy<Value = AddressRange> {
+    let holds = prop::sample::select(vec![Holds::Services, Holds::Workloads]);
+    (holds, sourced(cidr())).prop_map(|(holds, range)| AddressRange { holds, range })
 }
 
 fn namespace() -> impl Strategy<Value = NamespaceRow> {

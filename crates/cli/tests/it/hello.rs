@@ -84,7 +84,9 @@ fn down_leaves_no_link_no_rule_and_no_process() {
         .output()
         .unwrap();
     let left = text(&processes.stdout);
-    assert!(!left.lines().any(|name| name == "tacit"), "{left}");
+    // Nothing on this machine reaps what a process leaves behind.
+    let ours = |name: &str| name.starts_with("tacit") || name.starts_with("nft");
+    assert!(!left.lines().any(ours), "{left}");
     let (up_ended_well, _) = mesh.up.take().unwrap().finish().unwrap();
     assert!(up_ended_well);
     drop(server);

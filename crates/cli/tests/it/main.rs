@@ -5,10 +5,12 @@
     reason = "a test panics to fail, and says what it cannot show"
 )]
 
+mod address;
 mod faults;
 mod hello;
 mod installed;
 mod leftovers;
 mod person;
+mod probe;
 mod support;
 mod wrong_input;

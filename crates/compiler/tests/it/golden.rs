@@ -4,7 +4,8 @@
 //!
 //!     #! step                                  what follows replaces all that stands before
 //!     #! file b.yaml                           what follows is in this file (else a.yaml)
-//!     #! node host-a us-east us-east-1a 1      name, region, zone, third byte of its subnet
+//!     #! node host-a us-east us-east-1a 1      name, region, zone, third byte of its subnet,
+//!                                              then what it may host, if not everything
 //!     #! ready shop/web-1 8080 9090            ports that accept connections
 //!     #! now 1700000000                        unix seconds
 //!     #! author group:developers               who wrote the policies over the API
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tacit_model::WorkloadName;
+use tacit_model::hosting::MayHost;
 
 use crate::mesh::{Mesh, Moment, node};
 use crate::render::render;
@@ -41,10 +43,13 @@ fn moments(text: &str) -> Vec<Moment> {
                 moments.push(Moment::default());
             }
             ["file", name] => file = name.into(),
-            ["node", name, region, zone, third] => {
-                moment
-                    .nodes
-                    .push(node(name, region, zone, third.parse().unwrap()));
+            ["node", name, region, zone, third, ref identities @ ..] => {
+                let mut node = node(name, region, zone, third.parse().unwrap());
+                if !identities.is_empty() {
+                    let patterns = identities.iter().map(|text| (*text).try_into().unwrap());
+                    node.identities = MayHost(patterns.collect());
+                }
+                moment.nodes.push(node);
             }
             ["ready", name, ref ports @ ..] => {
                 let (namespace, name) = name.split_once('/').unwrap();

@@ -9,6 +9,7 @@ use tacit_compiler::{
 };
 use tacit_model::WorkloadName;
 use tacit_model::access::Cidr;
+use tacit_model::hosting::MayHost;
 
 /// What is written and observed at one moment.
 #[derive(Clone, Debug, Default)]
@@ -132,5 +133,6 @@ pub(crate) fn node(name: &str, region: &str, zone: &str, third: u8) -> NodeFact 
             network: [10, 96, third, 0].into(),
             prefix: 24,
         }),
+        identities: MayHost::any(),
     }
 }

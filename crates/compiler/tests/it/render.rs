@@ -8,7 +8,8 @@ use tacit_model::labels::Labels;
 use tacit_model::resilience::{Fields, Layer};
 use tacit_model::status::ObjectStatus;
 use tacit_model::tables::{
-    AccessRow, ClassKey, ClassRow, MeshRow, Protocol, ServiceRow, TargetPort, Tenancy, WorkloadRow,
+    AccessRow, AddressRange, ClassKey, ClassRow, MeshRow, Protocol, ServiceRow, TargetPort,
+    Tenancy, WorkloadRow,
 };
 use tacit_model::{Row, Sourced};
 
@@ -121,6 +122,9 @@ fn mesh(out: &mut String, row: &MeshRow) {
         row.max_offline
     )
     .unwrap();
+    for AddressRange { holds, range } in &row.addresses {
+        writeln!(out, "  {holds:?} {} <- {}", range.value, range.from).unwrap();
+    }
 }
 
 fn labels(labels: &Labels) -> String {

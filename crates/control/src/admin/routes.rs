@@ -58,11 +58,11 @@ pub(super) async fn route(shared: &Shared, caller: Caller, request: Request<Inco
         }
         (&Method::POST, ["v1", "join-token"]) => {
             administrator(shared, &caller, "make join tokens")?;
-            let JoinTokenRequest { node } = read(&body(request).await?)?;
+            let JoinTokenRequest { node, identities } = read(&body(request).await?)?;
             json(
                 &shared
                     .engine
-                    .ask(|reply| Command::Token(node, reply))
+                    .ask(|reply| Command::Token(node, identities, reply))
                     .await?,
             )
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tacit_model::finding::Finding;
+use tacit_model::hosting::MayHost;
 use tacit_model::status::ObjectStatus;
 use tacit_model::trace::Trace;
 use tacit_model::{Generation, NodeName, ObjectRef, ServiceName};
@@ -226,6 +227,8 @@ pub struct WaitResponse {
 pub struct JoinTokenRequest {
     /// The node that may join with it.
     pub node: NodeName,
+    /// What the node may host, `NAMESPACE/SERVICEACCOUNT` each; `*/*` for everything.
+    pub identities: MayHost,
 }
 
 /// A token for one node, once, for one hour.
@@ -248,9 +251,8 @@ pub struct JoinToken {
     pub ca_sha256: String,
     pub secret: String,
     pub node: NodeName,
-    /// SPIFFE ids that the node may host; empty: those of the workloads placed on it.
-    #[serde(default)]
-    pub identities: Vec<String>,
+    /// What the node may host: for people; control believes only its own record of it.
+    pub identities: MayHost,
     /// Of the mesh, for the node's first identity.
     pub trust_domain: String,
 }

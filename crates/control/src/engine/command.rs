@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use tacit_api::ObjectKey;
 use tacit_compiler::grants::{Caller, Subject};
+use tacit_model::hosting::MayHost;
 use tacit_model::labels::Labels;
 use tacit_model::{
     Generation, Locality, Name, Namespace, NodeName, ServiceAccount, SpiffeId, WorkloadName,
@@ -42,7 +43,7 @@ pub(crate) enum Command {
     /// Something expires about now.
     Tick,
     /// A join token is wanted.
-    Token(NodeName, Reply<JoinTokenResponse>),
+    Token(NodeName, MayHost, Reply<JoinTokenResponse>),
     /// A workload of `tacit run` ended.
     Unregister(NodeName, WorkloadName, Reply<()>),
 }

@@ -128,6 +128,7 @@ fn facts(state: &State) -> BTreeMap<NodeName, NodeFact> {
             region: record.locality.region.clone(),
             zone: record.locality.zone.clone(),
             subnet: state.subnets.get(name).map(|range| range.cidr()),
+            identities: record.identities.clone(),
         };
         (name.clone(), fact)
     };

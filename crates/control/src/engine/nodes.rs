@@ -9,12 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use tacit_api::ObjectKey;
 use tacit_compiler::grants::{Caller, Subject, Verdict, World};
+use tacit_model::hosting::MayHost;
 use tacit_model::{Generation, Locality, NodeName, SpiffeId, WorkloadName};
 
 use super::command::{HelloAsk, JoinAsk, Joined, RegisterAsk, Registered, Reply, Then, problem};
 use super::draft::Draft;
 use super::objects::{Held, effective};
-use super::state::{mesh_spec, new_run, ready_key, run_key};
+use super::state::{mesh_spec, new_run, run_key};
 use super::{Engine, unavailable};
 use crate::admin::types::{JoinToken, JoinTokenResponse, Problem, ProblemKind};
 use crate::authority::CONTROL;
@@ -35,8 +36,13 @@ impl Engine {
     pub(super) fn token(
         &self,
         node: NodeName,
+        identities: MayHost,
         draft: &mut Draft,
     ) -> Result<JoinTokenResponse, Problem> {
+        if identities.0.is_empty() {
+            let message = "a node that may host nothing is of no use; name identities, or */*";
+            return Err(problem(ProblemKind::BadRequest, message));
+        }
         if node.as_str() == CONTROL {
             let message = format!("a node cannot be called {CONTROL:?}: that is the control plane");
             return Err(problem(ProblemKind::BadRequest, message));
@@ -52,6 +58,7 @@ impl Engine {
         let record = TokenRecord {
             node: node.clone(),
             expires_unix: expires,
+            identities: identities.clone(),
         };
         draft
             .put(Table::Tokens, hash(&secret), &record)
@@ -62,7 +69,7 @@ impl Engine {
             ca_sha256: self.fixed.root_sha256.clone(),
             secret,
             node,
-            identities: Vec::new(),
+            identities,
             trust_domain: self.trust_domain()?.to_string(),
         };
         let json = serde_json::to_vec(&carried).map_err(|error| {
@@ -111,14 +118,21 @@ impl Engine {
         }
         draft.state.tokens.remove(&key);
         draft.delete(Table::Tokens, key);
-        self.enrol(&ask.node, ask.locality, ask.host_addresses, draft)
+        let JoinAsk {
+            node,
+            locality,
+            host_addresses,
+            secret: _,
+        } = ask;
+        self.enrol(&node, locality, host_addresses, token.identities, draft)
     }
 
     /// Takes a node's return in: workloads of `tacit run` that it does not name are gone.
     pub(super) fn hello(&self, ask: HelloAsk, draft: &mut Draft) -> Result<Joined, Problem> {
-        if !draft.state.nodes.contains_key(&ask.node) {
+        let Some(before) = draft.state.nodes.get(&ask.node) else {
             return Err(not_enrolled(&ask.node));
-        }
+        };
+        let identities = before.identities.clone();
         let runs = draft.state.runs.values().map(|run| &run.record);
         let gone: Vec<WorkloadName> = runs
             .filter(|run| run.node == ask.node && !ask.living.contains(&run.name))
@@ -127,7 +141,13 @@ impl Engine {
         for name in gone {
             forget_run(&name, draft);
         }
-        self.enrol(&ask.node, ask.locality, ask.host_addresses, draft)
+        let HelloAsk {
+            node,
+            locality,
+            host_addresses,
+            living: _,
+        } = ask;
+        self.enrol(&node, locality, host_addresses, identities, draft)
     }
 
     fn enrol(
@@ -135,6 +155,7 @@ impl Engine {
         node: &NodeName,
         locality: Locality,
         host_addresses: Vec<IpAddr>,
+        identities: MayHost,
         draft: &mut Draft,
     ) -> Result<Joined, Problem> {
         let joined_unix = match draft.state.nodes.get(node) {
@@ -145,6 +166,7 @@ impl Engine {
             locality,
             host_addresses,
             joined_unix,
+            identities,
         };
         if draft.state.nodes.get(node) != Some(&record) {
             draft
@@ -192,9 +214,10 @@ impl Engine {
         ask: RegisterAsk,
         draft: &mut Draft,
     ) -> Result<Registered, Problem> {
-        if !draft.state.nodes.contains_key(&ask.node) {
+        let Some(record) = draft.state.nodes.get(&ask.node) else {
             return Err(not_enrolled(&ask.node));
-        }
+        };
+        may_host(&ask, &record.identities)?;
         let (objects, _) = effective(&draft.state);
         self.may_run(&ask, &objects)?;
         let name = self.name_for(&ask, &objects)?;
@@ -366,10 +389,7 @@ impl Engine {
                 .get(&name)
                 .is_none_or(|before| *before != ports)
             {
-                draft
-                    .put(Table::Workloads, ready_key(&name), &ports)
-                    .map_err(unavailable)?;
-                draft.state.ready.insert(name, ports);
+                draft.ready(name, ports).map_err(unavailable)?;
             }
         }
         Ok(())
@@ -420,9 +440,7 @@ const TOKEN_PREFIX: &str = "tacit1.";
 fn forget_run(name: &WorkloadName, draft: &mut Draft) {
     draft.state.runs.remove(name);
     draft.delete(Table::Workloads, run_key(name));
-    if draft.state.ready.remove(name).is_some() {
-        draft.delete(Table::Workloads, ready_key(name));
-    }
+    draft.forget_ready(name);
 }
 
 fn hash(secret: &str) -> String {
@@ -430,6 +448,31 @@ fn hash(secret: &str) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// Whatever user id a node reports, it speaks only for identities that its token allowed.
+fn may_host(ask: &RegisterAsk, identities: &MayHost) -> Result<(), Problem> {
+    let RegisterAsk {
+        node,
+        namespace,
+        service_account,
+        ..
+    } = ask;
+    if identities.allows(namespace, service_account) {
+        return Ok(());
+    }
+    let identity = format!("{namespace}/{service_account}");
+    let message = not_allowed(node, &identity, identities);
+    Err(problem(ProblemKind::Forbidden, message))
+}
+
+/// Says which identity, which node, and what to do.
+pub(crate) fn not_allowed(node: &NodeName, identity: &str, identities: &MayHost) -> String {
+    format!(
+        "node {node} may not host {identity}: its join token allows {identities}; run it on \
+         another node, or make a token that allows it (`tacit token --node {node} --may-host \
+         ...`) and join the node anew with an empty state directory"
+    )
 }
 
 fn not_enrolled(node: &NodeName) -> Problem {

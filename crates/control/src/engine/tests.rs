@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use tacit_compiler::grants::Caller;
+use tacit_model::hosting::MayHost;
 use tacit_model::labels::Labels;
-use tacit_model::{Locality, RowKey, ServiceName};
+use tacit_model::{Locality, Row, RowKey, ServiceName};
 use tokio::sync::oneshot;
 
 use super::command::{HelloAsk, Joined, Registered};
@@ -137,7 +138,8 @@ impl Test {
     fn token(&mut self, node: &str) -> JoinToken {
         use base64::Engine as _;
         let node = node.try_into().unwrap();
-        let made = self.ask(|reply| Command::Token(node, reply)).unwrap();
+        let made = self.ask(|reply| Command::Token(node, MayHost::any(), reply));
+        let made = made.unwrap();
         let body = made.token.strip_prefix("tacit1.").unwrap();
         let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
             .decode(body)
@@ -334,6 +336,80 @@ fn a_full_disk_refuses_changes_and_leaves_the_rest_alone() {
 }
 
 #[test]
+fn readiness_goes_on_with_a_full_disk() {
+    let mut test = Test::new(&[]);
+    test.apply(SHOP).unwrap();
+    test.join("a");
+    let run = test.register(|_| ()).unwrap();
+    let key = RowKey::Workload(run.name.clone());
+    let ready_of = |test: &Test| match test.now().tables.0.get(&key) {
+        Some(Row::Workload(row)) => row.ready.clone(),
+        other => panic!("{other:?}"),
+    };
+    let report = |ports: &[u16]| {
+        let ports: BTreeSet<u16> = ports.iter().copied().collect();
+        let ready: Ready = [(run.name.clone(), ports)].into();
+        vec![Ask(Command::Ready("a".try_into().unwrap(), ready))]
+    };
+    test.disk.0.lock().unwrap().full = true;
+    let full = test.now().generation.number;
+    for round in 1..=100 {
+        let ports: &[u16] = if round % 2 == 0 { &[] } else { &[8080] };
+        test.engine.batch(report(ports));
+        assert_eq!(ready_of(&test), ports.iter().copied().collect());
+        assert_eq!(test.now().generation.number, full + round);
+    }
+    let why = test.now().read_only.clone().unwrap();
+    assert!(why.contains("free some space"), "{why}");
+    // What must survive is refused in the same words.
+    for refused in [
+        test.apply(&SHOP.replace("name: web", "name: api"))
+            .unwrap_err(),
+        test.register(|_| ()).unwrap_err(),
+    ] {
+        assert_eq!(refused.kind, ProblemKind::Unavailable);
+        assert_eq!(*refused.message, *why);
+    }
+}
+
+#[test]
+fn what_could_not_be_written_is_written_when_there_is_space() {
+    let mut test = Test::new(&[]);
+    test.apply(SHOP).unwrap();
+    test.join("a");
+    let run = test.register(|_| ()).unwrap();
+    let ready: Ready = [(run.name.clone(), [8080].into())].into();
+    test.disk.0.lock().unwrap().full = true;
+    let report = Command::Ready("a".try_into().unwrap(), ready.clone());
+    test.engine.batch(vec![Ask(report)]);
+    let last = test.now().generation;
+    test.disk.0.lock().unwrap().full = false;
+    let before = Test::start(&test.disk, &[]).now();
+    assert!(before.ready.is_empty(), "it was not written");
+    test.engine.batch(vec![Ask(Command::Tick)]);
+    assert_eq!(test.now().read_only, None);
+    let after = Test::start(&test.disk, &[]).now();
+    assert_eq!(*after.ready, ready);
+    assert!(after.generation > last, "{:?} {last:?}", after.generation);
+}
+
+#[test]
+fn numbers_never_go_back_however_the_process_ends() {
+    let disk = Disk::default();
+    let mut last = None;
+    for round in 0..3 {
+        let mut test = Test::start(&disk, &[]);
+        for port in 0..3 {
+            let text = SHOP.replace("port: 80,", &format!("port: {},", 100 + 10 * round + port));
+            test.apply(&text).unwrap();
+            let now = test.now().generation;
+            assert!(last < Some(now), "{last:?} {now:?}");
+            last = Some(now);
+        }
+    }
+}
+
+#[test]
 fn a_restart_continues_where_it_was() {
     let disk = Disk::default();
     let mut test = Test::start(&disk, &[]);
@@ -403,10 +479,11 @@ fn a_token_takes_one_node_in_once() {
             .any(|text| text.contains(&token.secret))
     );
     assert_eq!(test.join("b").subnet, "10.96.1.0/24");
-    assert_eq!(
-        kind_of(test.ask(|reply| Command::Token("control".try_into().unwrap(), reply))),
-        ProblemKind::BadRequest
-    );
+    for (node, identities) in [("control", MayHost::any()), ("c", MayHost::default())] {
+        let node = node.try_into().unwrap();
+        let made = test.ask(|reply| Command::Token(node, identities, reply));
+        assert_eq!(kind_of(made), ProblemKind::BadRequest);
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::admin::types::{CertificateStatus, Problem, ProblemKind};
 use crate::attend;
 use crate::authority::{self, AuthorityError};
 use crate::clock;
-use crate::engine::{Command, HelloAsk, JoinAsk, RegisterAsk};
+use crate::engine::{Command, HelloAsk, JoinAsk, RegisterAsk, not_allowed};
 use crate::roster::{Pair, Report};
 use crate::shared::Shared;
 use crate::store::records::RunPort;
@@ -373,7 +373,9 @@ fn refused(error: AuthorityError) -> Status {
     match error {
         AuthorityError::BadKeys(_) => Status::internal(error.to_string()),
         AuthorityError::BadRequest(_) => Status::invalid_argument(error.to_string()),
-        AuthorityError::NotHosted { .. } => Status::permission_denied(error.to_string()),
+        AuthorityError::NotAllowed(_) | AuthorityError::NotHosted { .. } => {
+            Status::permission_denied(error.to_string())
+        }
     }
 }
 
@@ -409,6 +411,13 @@ impl Shared {
             return self.authority.issue_node(csr, node, lifetime, now);
         }
         let id = SpiffeId::try_from(identity).map_err(|_| not_hosted())?;
+        let record = published.nodes.get(&node.name).ok_or_else(not_hosted)?;
+        let (namespace, account) = (&id.namespace, &id.service_account);
+        if !record.identities.allows(namespace, account) {
+            let (name, allowed) = (&node.name, &record.identities);
+            let why = not_allowed(name, &format!("{namespace}/{account}"), allowed);
+            return Err(AuthorityError::NotAllowed(why));
+        }
         if authority::hosted(snapshot, &node.name).contains(&id) {
             self.authority.issue_workload(csr, &id, lifetime, now)
         } else {

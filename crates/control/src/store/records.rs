@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tacit_model::hosting::MayHost;
 use tacit_model::labels::Labels;
 use tacit_model::{Generation, Locality, NodeName, ServiceAccount, WorkloadName};
 
@@ -19,6 +20,8 @@ pub(crate) struct NodeRecord {
     pub(crate) locality: Locality,
     pub(crate) host_addresses: Vec<IpAddr>,
     pub(crate) joined_unix: u64,
+    /// As its join token said.
+    pub(crate) identities: MayHost,
 }
 
 /// A join token that was not used yet.
@@ -26,6 +29,8 @@ pub(crate) struct NodeRecord {
 pub(crate) struct TokenRecord {
     pub(crate) node: NodeName,
     pub(crate) expires_unix: u64,
+    /// What the node may host.
+    pub(crate) identities: MayHost,
 }
 
 /// A workload that `tacit run` started.

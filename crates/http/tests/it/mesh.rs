@@ -159,6 +159,7 @@ fn mesh() -> MeshRow {
         certificate_lifetime: Duration::from_secs(86_400),
         max_offline: Duration::from_secs(43_200),
         root_namespace: "tacit-system".try_into().unwrap(),
+        addresses: Vec::new(),
     }
 }
 

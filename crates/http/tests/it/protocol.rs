@@ -46,6 +46,21 @@ fn what_breaks_the_rules_is_answered_400_and_reaches_no_application() {
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
             "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\n\
+             Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\n\
+             Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\n\
+             Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nX: y\r\n\tContent-Length: 5\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: y\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: y\rz\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
         ] {
             let (answers, requests) = send_raw(bad).await;
             assert_eq!(answers, ["400", "400"], "{bad:?}");
@@ -65,14 +80,73 @@ fn what_breaks_the_rules_is_answered_400_and_reaches_no_application() {
             ("GET http://b/a HTTP/1.1\r\nHost: a\r\n\r\n", "GET /a try -"),
             ("GET /a HTTP/1.0\r\n\r\n", "GET /a try -"),
             (
-                "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\
-                 Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+                "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n\r\n\
+                 3\r\nabc\r\n0\r\n\r\n",
+                "POST /a try - abc",
+            ),
+            (
+                "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\
+                 Content-Length: 3\r\n\r\nabc",
                 "POST /a try - abc",
             ),
         ] {
             let (answers, requests) = send_raw(good).await;
             assert_eq!(answers, ["200", "200"], "{good:?}");
             assert_eq!(requests, [seen, seen], "{good:?}");
+        }
+    });
+}
+
+#[test]
+fn what_follows_a_doubtful_request_is_not_taken_for_a_request() {
+    run(async {
+        let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        let first = "POST /first HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
+        let doubtful = format!(
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\
+             Content-Length: 5\r\n\r\n0\r\n\r\n{smuggled}"
+        );
+        // A good request before it is served; then comes the one 400, and the end.
+        for (text, statuses, seen) in [
+            (
+                format!("{first}{doubtful}"),
+                &["200", "400"][..],
+                &["POST /first try - ab"][..],
+            ),
+            // Control: the same without doubt is three requests.
+            (
+                format!("{first}{first}{smuggled}"),
+                &["200", "200", "200"],
+                &[
+                    "POST /first try - ab",
+                    "POST /first try - ab",
+                    "GET /smuggled try -",
+                ],
+            ),
+        ] {
+            let notes = Seen::default();
+            let app = scripted(&notes, |_| 200).await;
+            let rig = Rig::new(snapshot(1, None, None), &[Behind::Half(app)]);
+            let direct = rig.reach(endpoint(0), app, Some(frontend())).await;
+            for mut socket in [rig.connect().await, direct] {
+                socket.write_all(text.as_bytes()).await.unwrap();
+                let mut got = Vec::new();
+                for _ in statuses {
+                    // The body of the answer before stands in front of it.
+                    let text = read_head(&mut socket).await.unwrap();
+                    let (_, head) = text.rsplit_once("HTTP/1.1 ").unwrap();
+                    got.push(head[..3].to_owned());
+                }
+                assert_eq!(got, statuses, "{text:?}");
+                if statuses.contains(&"400") {
+                    let mut rest = Vec::new();
+                    // Closed; a reset is as good as an end.
+                    let _ended = socket.read_to_end(&mut rest).await;
+                    assert!(rest.is_empty(), "{rest:?}");
+                }
+                let requests = std::mem::take(&mut *notes.requests.borrow_mut());
+                assert_eq!(requests, seen, "{text:?}");
+            }
         }
     });
 }

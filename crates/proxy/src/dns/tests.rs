@@ -18,6 +18,7 @@ pub(crate) fn tables() -> Tables {
         certificate_lifetime: std::time::Duration::from_secs(86_400),
         max_offline: std::time::Duration::from_secs(43_200),
         root_namespace: "tacit-system".try_into().expect("a namespace"),
+        addresses: Vec::new(),
     };
     let service = |name: &str, namespace: &str, address: &str| {
         Row::Service(Arc::new(ServiceRow {

@@ -80,6 +80,16 @@ impl Host {
             );
         }
     }
+
+    /// Gives the machine's part back, at the end.
+    pub(crate) fn tear_down(&mut self) {
+        if let Err(error) = self.table.release() {
+            log::warn(
+                "host",
+                format!("the machine's nftables table stays: {error}"),
+            );
+        }
+    }
 }
 
 /// The table of a node that was killed a moment ago may still be going away.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tacit_model::labels::Labels;
 use tacit_model::tables::{
-    AccessAttachment, ClassKey, ClassRow, DefaultAccess, Egress, Isolation, MeshRow, NamespaceRow,
-    Protocol, RunGrantRow, ServicePort, ServiceRow, TargetPort, Tenancy, WorkloadPort, WorkloadRow,
+    AccessAttachment, AddressRange, ClassKey, ClassRow, DefaultAccess, Egress, Holds, Isolation,
+    MeshRow, NamespaceRow, Protocol, RunGrantRow, ServicePort, ServiceRow, TargetPort, Tenancy,
+    WorkloadPort, WorkloadRow,
 };
 use tacit_model::{ServiceName, Sourced, WorkspaceName};
 
@@ -16,6 +17,7 @@ use super::{
 use crate::proto::mesh as p;
 
 plain_enum!(DefaultAccess, DefaultAccess, "default_access", { Authenticated, Deny });
+plain_enum!(Holds, Holds, "holds", { Services, Workloads });
 plain_enum!(Egress, Egress, "egress", { Allow, Deny });
 plain_enum!(Protocol, Protocol, "protocol", { Http, Tcp });
 
@@ -31,6 +33,7 @@ impl Wire for MeshRow {
             certificate_lifetime,
             max_offline,
             root_namespace,
+            addresses,
         } = self;
         p::Mesh {
             trust_domain: trust_domain.to_string(),
@@ -42,6 +45,7 @@ impl Wire for MeshRow {
             certificate_lifetime: Some(certificate_lifetime.to_wire()),
             max_offline: Some(max_offline.to_wire()),
             root_namespace: root_namespace.to_string(),
+            addresses: list_to(addresses),
         }
     }
 
@@ -56,6 +60,7 @@ impl Wire for MeshRow {
             certificate_lifetime,
             max_offline,
             root_namespace,
+            addresses,
         } = proto;
         Ok(Self {
             trust_domain: name("trust_domain", &trust_domain)?,
@@ -71,6 +76,35 @@ impl Wire for MeshRow {
             certificate_lifetime: required("certificate_lifetime", certificate_lifetime)?,
             max_offline: required("max_offline", max_offline)?,
             root_namespace: name("root_namespace", &root_namespace)?,
+            addresses: list_from(addresses)?,
+        })
+    }
+}
+
+impl Wire for AddressRange {
+    type Proto = p::AddressRange;
+
+    fn to_wire(&self) -> p::AddressRange {
+        let Self { holds, range } = self;
+        p::AddressRange {
+            holds: holds.to_wire(),
+            range: Some(range.value.to_wire()),
+            range_from: Some(range.from.to_wire()),
+        }
+    }
+
+    fn from_wire(proto: p::AddressRange) -> Result<Self, Invalid> {
+        let p::AddressRange {
+            holds,
+            range,
+            range_from,
+        } = proto;
+        Ok(Self {
+            holds: Wire::from_wire(holds)?,
+            range: Sourced {
+                value: required("range", range)?,
+                from: required("range_from", range_from)?,
+            },
         })
     }
 }

@@ -5,7 +5,7 @@ pub struct Commit {
     /// Unix seconds at which the store was created.
     #[prost(uint64, tag = "1")]
     pub epoch: u64,
-    /// Counts up by one for each published change.
+    /// Counts up with each published change; a restart of the control plane skips some.
     #[prost(uint64, tag = "2")]
     pub number: u64,
 }
@@ -82,7 +82,7 @@ pub struct NamespacedSet {
     #[prost(message, repeated, tag = "1")]
     pub values: ::prost::alloc::vec::Vec<Namespaced>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Mesh {
     #[prost(string, tag = "1")]
     pub trust_domain: ::prost::alloc::string::String,
@@ -102,6 +102,18 @@ pub struct Mesh {
     pub max_offline: ::core::option::Option<Duration>,
     #[prost(string, tag = "9")]
     pub root_namespace: ::prost::alloc::string::String,
+    /// The mesh's own addresses.
+    #[prost(message, repeated, tag = "10")]
+    pub addresses: ::prost::alloc::vec::Vec<AddressRange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddressRange {
+    #[prost(enumeration = "Holds", tag = "1")]
+    pub holds: i32,
+    #[prost(message, optional, tag = "2")]
+    pub range: ::core::option::Option<Cidr>,
+    #[prost(message, optional, tag = "3")]
+    pub range_from: ::core::option::Option<Provenance>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Importer {
@@ -617,6 +629,35 @@ impl Egress {
             "EGRESS_UNSPECIFIED" => Some(Self::Unspecified),
             "EGRESS_ALLOW" => Some(Self::Allow),
             "EGRESS_DENY" => Some(Self::Deny),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Holds {
+    Unspecified = 0,
+    Services = 1,
+    Workloads = 2,
+}
+impl Holds {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "HOLDS_UNSPECIFIED",
+            Self::Services => "HOLDS_SERVICES",
+            Self::Workloads => "HOLDS_WORKLOADS",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HOLDS_UNSPECIFIED" => Some(Self::Unspecified),
+            "HOLDS_SERVICES" => Some(Self::Services),
+            "HOLDS_WORKLOADS" => Some(Self::Workloads),
             _ => None,
         }
     }
