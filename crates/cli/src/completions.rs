@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 
 use crate::args::{Cli, CompletionsArgs};
-use crate::failure::Failure;
 
-pub(crate) fn print(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn print(args: &CompletionsArgs) -> ExitCode {
     let mut command = Cli::command();
     clap_complete::generate(args.shell, &mut command, "tacit", &mut io::stdout());
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }

@@ -72,6 +72,11 @@ impl Dirs {
         self.runtime.join("node.sock")
     }
 
+    /// Where the node of this machine says how it is.
+    pub(crate) fn status_socket(&self) -> PathBuf {
+        self.runtime.join("status.sock")
+    }
+
     /// Held by the `up` of this mesh; contains its process id.
     pub(crate) fn lock_file(&self) -> PathBuf {
         self.runtime.join("up.lock")

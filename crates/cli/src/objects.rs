@@ -252,7 +252,7 @@ fn kind_named(text: &str) -> Result<Kind, Failure> {
         let name = kind.as_str().to_ascii_lowercase();
         let plural = name
             .strip_suffix('y')
-            .map_or(format!("{name}s"), |stem| format!("{stem}ies"));
+            .map_or_else(|| format!("{name}s"), |stem| format!("{stem}ies"));
         wanted == name || wanted == plural || (wanted == "meshes" && name == "mesh")
     };
     Kind::ALL.iter().copied().find(matches).ok_or_else(|| {

@@ -1,9 +1,5 @@
 //! The one place that prints: data on standard output, words about it on standard error.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the command line speaks here"
-)]
+#![expect(clippy::print_stderr, reason = "the command line speaks here")]
 
 use std::io::{self, Write};
 

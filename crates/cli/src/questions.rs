@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use tacit_api::values::DurationText;
 use tacit_control::admin::types::{MeshStatus, WhyRequest, WhyResponse};
+use tacit_proxy::status_client::NodeStatus;
 
 use crate::args::{Format, StatusArgs, WaitArgs, WhyArgs};
 use crate::failure::Failure;
@@ -14,13 +15,58 @@ use crate::session::{Place, block_on};
 /// Shows the mesh.
 pub(crate) fn status(place: &Place, args: &StatusArgs) -> Result<ExitCode, Failure> {
     let client = place.client()?;
-    let status = block_on(async { client.status().await.map_err(refused) })?;
+    let status = match block_on(async { client.status().await.map_err(refused) }) {
+        Err(Failure::Unreachable(why)) => return node_status(place, args, why),
+        status => status?,
+    };
     match args.output {
         Format::Json => output::data(&output::json(&status)?),
         Format::Yaml => output::data(&as_yaml(&status)?),
         Format::Table => output::data(&status_tables(&status)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Without the control plane: what the node of this machine says of itself. The exit code stays
+/// that of a mesh that does not answer.
+fn node_status(place: &Place, args: &StatusArgs, why: String) -> Result<ExitCode, Failure> {
+    let unreachable = || Failure::Unreachable(why.clone());
+    if !place.is_local() {
+        return Err(unreachable());
+    }
+    let socket = place.dirs().status_socket();
+    let asked = async {
+        let asked = tacit_proxy::status_client::ask(&socket).await;
+        asked.map_err(|_| unreachable())
+    };
+    let status = block_on(asked)?;
+    match args.output {
+        Format::Json => output::data(&output::json(&status)?),
+        Format::Yaml => output::data(&as_yaml(&status)?),
+        Format::Table => output::data(&node_table(&status)),
+    }
+    let text = format!("{why}. Shown is what the node of this machine says");
+    Err(Failure::Unreachable(text))
+}
+
+fn node_table(status: &NodeStatus) -> String {
+    let (node, generation) = (&status.node, &status.generation);
+    let denied = match status.seconds_until_denied {
+        None => String::new(),
+        Some(0) => ": everything is denied until the control plane is back".to_owned(),
+        Some(left) => format!(": everything is denied in {left} s (maxOffline)"),
+    };
+    let configuration = &status.configuration;
+    let mut text =
+        format!("node {node}  generation {generation}  configuration {configuration}{denied}\n\n");
+    let workloads = status.workloads.iter().map(|workload| {
+        let ready: Vec<String> = workload.ready.iter().map(ToString::to_string).collect();
+        let address = workload.address.to_string();
+        vec![workload.name.clone(), address, ready.join(",")]
+    });
+    let headings = ["WORKLOAD", "ADDRESS", "READY PORTS"];
+    text.push_str(&output::table(&headings, &workloads.collect::<Vec<_>>()));
+    text
 }
 
 fn as_yaml(value: &impl serde::Serialize) -> Result<String, Failure> {
@@ -63,6 +109,14 @@ fn status_tables(status: &MeshStatus) -> String {
     let headings = ["NODE", "ZONE", "SUBNET", "STATE", "GENERATION", "REFUSED"];
     text.push('\n');
     text.push_str(&output::table(&headings, &nodes.collect::<Vec<_>>()));
+    text.push_str("\n\n");
+    text.push_str(&services_table(status));
+    text.push_str("\n\n");
+    text.push_str(&workloads_table(status));
+    text
+}
+
+fn services_table(status: &MeshStatus) -> String {
     let services = status.services.iter().map(|service| {
         let rate = |sum: f64, next: f64| sum + next;
         let requests = service
@@ -84,8 +138,10 @@ fn status_tables(status: &MeshStatus) -> String {
         ]
     });
     let headings = ["SERVICE", "ADDRESS", "READY", "REQUESTS/S", "FAILURES/S"];
-    text.push_str("\n\n");
-    text.push_str(&output::table(&headings, &services.collect::<Vec<_>>()));
+    output::table(&headings, &services.collect::<Vec<_>>())
+}
+
+fn workloads_table(status: &MeshStatus) -> String {
     let workloads = status.workloads.iter().map(|workload| {
         let ready: Vec<String> = workload.ready.iter().map(ToString::to_string).collect();
         vec![
@@ -105,9 +161,7 @@ fn status_tables(status: &MeshStatus) -> String {
         "ADDRESS",
         "READY PORTS",
     ];
-    text.push_str("\n\n");
-    text.push_str(&output::table(&headings, &workloads.collect::<Vec<_>>()));
-    text
+    output::table(&headings, &workloads.collect::<Vec<_>>())
 }
 
 /// Waits until an object's condition holds.

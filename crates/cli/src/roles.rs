@@ -61,6 +61,7 @@ pub(crate) fn node(place: &Place, args: NodeArgs) -> Result<ExitCode, Failure> {
         },
         state_dir: dirs.state.join("node"),
         run_socket: dirs.node_socket(),
+        status_socket: dirs.status_socket(),
         metrics: tacit_proxy::METRICS,
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
         environment: std::env::vars_os().collect(),

@@ -58,6 +58,11 @@ impl Place {
         })
     }
 
+    /// True unless `--server` names another machine.
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self.server, Server::Local)
+    }
+
     /// The directories of the mesh on this machine.
     pub(crate) fn dirs(&self) -> Dirs {
         Dirs::reachable(&self.mesh)

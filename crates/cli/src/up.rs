@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tacit_control::client::AdminClient;
 use tacit_model::hosting::MayHost;
 use tacit_sys::SysError;
+use tacit_sys::link::Batch;
 use tacit_sys::lock::{LockFile, Locked, try_lock};
 use tacit_sys::signals::{self, Signal};
 use tacit_sys::spawn::{Group, Spawn, Started};
@@ -48,7 +49,11 @@ pub(crate) fn up(place: &Place, args: &UpArgs) -> Result<ExitCode, Failure> {
         }
         .run(),
     );
-    for socket in [dirs.control_socket(), dirs.node_socket()] {
+    for socket in [
+        dirs.control_socket(),
+        dirs.node_socket(),
+        dirs.status_socket(),
+    ] {
         // Absent where that role was not asked for.
         let _ = std::fs::remove_file(socket);
     }
@@ -127,7 +132,8 @@ fn enter_namespaces_if_not_root() -> Result<(), Failure> {
         pid: false,
     };
     match isolate(what).map_err(failed)? {
-        Isolated::Inside => Ok(()),
+        // A new network namespace begins with loopback down, and the roles meet on it.
+        Isolated::Inside => Batch::new().loopback_up().run(None).map_err(failed),
         Isolated::Outside { .. } => Err(Failure::Failed(
             "a namespace without processes of its own has no outside".into(),
         )),

@@ -35,7 +35,8 @@ impl fmt::Display for ControlError {
             Self::Directory { path, error } => {
                 write!(
                     f,
-                    "cannot watch {}: {error}; check the path of -f",
+                    "cannot watch {}: {error}; check the path of -f, and that this user may \
+                     read it",
                     path.display()
                 )
             }

@@ -45,6 +45,7 @@ pub(crate) fn watch(directory: &Path) -> Result<(Watch, DirectoryRead), ControlE
     if !directory.is_dir() {
         return Err(failed("it is not a directory".into()));
     }
+    std::fs::read_dir(directory).map_err(|error| failed(error.to_string()))?;
     let (sender, events) = mpsc::channel(EVENTS);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         for event in translate(event) {

@@ -1,4 +1,4 @@
-//! The five acts, and what several of them need: the payments service and loads on it.
+//! The acts, and what several of them need: the payments service and loads on it.
 
 use std::io;
 use std::path::Path;
@@ -13,8 +13,10 @@ use crate::sample::seen::SeenReport;
 use crate::stage::{Loader, Stage};
 
 mod access;
+mod changes;
 mod failover;
 mod grants;
+mod outage;
 mod retries;
 mod wire;
 
@@ -31,16 +33,40 @@ pub enum Act {
     Access,
     /// (e) A developer asks for too much and is told so.
     Grants,
+    /// (f) How long a change of policy takes until every node decides by it.
+    Changes,
+    /// (g) The control plane is gone for a minute; then for too long.
+    Outage,
 }
 
 /// All acts in their order.
-pub(crate) const ALL: [Act; 5] = [
+const ALL: [Act; 7] = [
     Act::Wire,
     Act::Retries,
     Act::Failover,
     Act::Access,
     Act::Grants,
+    Act::Changes,
+    Act::Outage,
 ];
+
+/// What is played: the acts that were asked for, else those that show what Tacit is for.
+pub(crate) fn program(asked: &[Act]) -> Vec<Act> {
+    let played = |act: &Act| match asked {
+        [] => !matches!(act, Act::Changes | Act::Outage),
+        asked => asked.contains(act),
+    };
+    ALL.into_iter().filter(played).collect()
+}
+
+/// Settings of the mesh that the acts need, as further lines of its spec.
+pub(crate) fn settings(program: &[Act]) -> &'static str {
+    if program.contains(&Act::Outage) {
+        outage::SETTINGS
+    } else {
+        ""
+    }
+}
 
 /// What calls payments in every act.
 pub(crate) const CALLER: &str = "shop/web";
@@ -49,7 +75,7 @@ pub(crate) const CALLEE: &str = "payments.shop";
 /// What the acts call.
 pub(crate) const PAYMENTS: &str = "http://payments.shop/charge";
 /// Longest wait until new workloads are served everywhere.
-const READY_PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const READY_PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn play(stage: &mut Stage, act: Act) -> io::Result<()> {
     match act {
@@ -58,6 +84,8 @@ pub(crate) async fn play(stage: &mut Stage, act: Act) -> io::Result<()> {
         Act::Failover => failover::play(stage).await,
         Act::Access => access::play(stage).await,
         Act::Grants => grants::play(stage).await,
+        Act::Changes => changes::play(stage).await,
+        Act::Outage => outage::play(stage).await,
     }
 }
 
@@ -221,7 +249,7 @@ impl<'a> Plan<'a> {
         self.start_quietly(stage)
     }
 
-    fn start_quietly(&self, stage: &Stage) -> io::Result<Loader> {
+    pub(crate) fn start_quietly(&self, stage: &Stage) -> io::Result<Loader> {
         let command = self.command();
         let mut words = vec!["run", "--as", CALLER, "--", "tacit"];
         words.extend(command.iter().map(String::as_str));

@@ -1,8 +1,8 @@
 //! Calls as a node's access log tells them, for what the load generator cannot see.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
@@ -61,15 +61,45 @@ pub(crate) fn read(log: &Path, service: &str, since: f64) -> io::Result<Vec<Call
     let mut calls = Vec::new();
     for line in BufReader::new(File::open(log)?).lines() {
         let line = line?;
-        let call = parse(&line, service).map_err(|e| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{}: {line}: {e}", log.display()),
-            )
-        })?;
+        let call = parse(&line, service).map_err(|e| unreadable(log, &line, &e))?;
         calls.extend(call.filter(|call| call.started >= since));
     }
     Ok(calls)
+}
+
+fn unreadable(log: &Path, line: &str, why: &str) -> io::Error {
+    let text = format!("{}: {line}: {why}", log.display());
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// Follows an access log from where it ends now.
+pub(crate) struct Tail {
+    log: PathBuf,
+    file: File,
+    /// The beginning of a line whose end has not been written yet.
+    rest: String,
+}
+
+impl Tail {
+    pub(crate) fn open(log: PathBuf) -> io::Result<Self> {
+        let mut file = File::open(&log)?;
+        file.seek(SeekFrom::End(0))?;
+        let rest = String::new();
+        Ok(Self { log, file, rest })
+    }
+
+    /// Requests to `service` that have been written since the last call.
+    pub(crate) fn more(&mut self, service: &str) -> io::Result<Vec<Call>> {
+        self.file.read_to_string(&mut self.rest)?;
+        let whole = self.rest.rfind('\n').map_or(0, |end| end + 1);
+        let tail = self.rest.split_off(whole);
+        let lines = std::mem::replace(&mut self.rest, tail);
+        let parse = |line| parse(line, service).map_err(|e| unreadable(&self.log, line, &e));
+        lines
+            .lines()
+            .filter_map(|line| parse(line).transpose())
+            .collect()
+    }
 }
 
 fn parse(line: &str, service: &str) -> Result<Option<Call>, String> {

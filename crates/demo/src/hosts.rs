@@ -157,6 +157,24 @@ impl Host {
     }
 }
 
+/// The children of a process whose command line contains `word`.
+pub(crate) fn children_with(parent: u32, word: &str) -> io::Result<Vec<u32>> {
+    let mut children = children_by_parent()?.remove(&parent).unwrap_or_default();
+    children.retain(|pid| {
+        // It may have ended since it was listed.
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0)
+            .any(|part| part == word.as_bytes())
+    });
+    Ok(children)
+}
+
+/// Kills one process, and nothing that it started.
+pub(crate) fn kill_one(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid).map_err(io::Error::other)?;
+    kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(Into::into)
+}
+
 /// Kills processes with all their descendants, in the order of `roots` and each parent before its
 /// children, so that nobody is left to start anything again. Returns how many there were.
 pub(crate) fn kill_trees(roots: &[u32]) -> io::Result<usize> {

@@ -18,9 +18,11 @@ const UP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long any other command may take.
 pub(crate) const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Objects of the directory that `tacit up -f` watches.
+/// The settings of the mesh; further lines of its spec may follow.
+const MESH: &str = include_str!("../mesh/mesh.yaml");
+/// The other objects of the directory that `tacit up -f` watches.
 const FILES: [(&str, &str); 2] = [
-    ("mesh.yaml", include_str!("../mesh/mesh.yaml")),
+    ("workspace.yaml", include_str!("../mesh/workspace.yaml")),
     ("services.yaml", include_str!("../mesh/services.yaml")),
 ];
 
@@ -30,8 +32,19 @@ pub(crate) struct Ups {
     running: BTreeMap<&'static str, Running>,
 }
 
+/// Writes the mesh's own settings, with further lines of its spec; a mesh that is up takes them
+/// over at once.
+pub(crate) fn write_settings(hosts: &Hosts, more: &str) -> io::Result<()> {
+    let files = hosts.control()?.dir.join("mesh");
+    fs::create_dir_all(&files)?;
+    // Renamed into place, so that nobody reads half of it.
+    let next = files.join("mesh.yaml.next");
+    fs::write(&next, format!("{MESH}{more}"))?;
+    fs::rename(next, files.join("mesh.yaml"))
+}
+
 impl Ups {
-    /// Starts the control plane, then a node on each zone's host.
+    /// Starts the control plane with the settings that were written, then the zones' nodes.
     pub(crate) async fn start(&mut self, voice: &Narrator, hosts: &Hosts) -> io::Result<()> {
         self.start_control(voice, hosts).await?;
         for (zone, _) in ZONES {
@@ -44,10 +57,14 @@ impl Ups {
         voice.figure("the control plane and four nodes answer")
     }
 
-    async fn start_control(&mut self, voice: &Narrator, hosts: &Hosts) -> io::Result<()> {
+    /// Starts the control plane, on the state that it left if it has been up before.
+    pub(crate) async fn start_control(
+        &mut self,
+        voice: &Narrator,
+        hosts: &Hosts,
+    ) -> io::Result<()> {
         let control = hosts.control()?;
         let files = control.dir.join("mesh");
-        fs::create_dir_all(&files)?;
         for (name, text) in FILES {
             fs::write(files.join(name), text)?;
         }

@@ -86,6 +86,12 @@ impl Machine {
         command
     }
 
+    /// Where the binary under test is.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.tacit
+    }
+
     /// The `tacit` binary under test, on this machine.
     #[must_use]
     pub fn tacit(&self, arguments: &[&str]) -> Command {
@@ -107,18 +113,8 @@ impl Machine {
     }
 
     /// Waits until `ready` holds.
-    pub fn wait_for(&self, what: &str, mut ready: impl FnMut() -> bool) -> io::Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            if ready() {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("waited {PATIENCE:?} for {what}"),
-        ))
+    pub fn wait_for(&self, what: &str, ready: impl FnMut() -> bool) -> io::Result<()> {
+        wait_for(what, ready)
     }
 
     /// The first process inside: the child of `unshare`, which itself stays outside.
@@ -179,6 +175,21 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until `ready` holds.
+pub fn wait_for(what: &str, mut ready: impl FnMut() -> bool) -> io::Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        if ready() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("waited {PATIENCE:?} for {what}"),
+    ))
 }
 
 /// True if the test runs as root of the machine.

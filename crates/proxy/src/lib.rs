@@ -32,6 +32,7 @@ mod sealed;
 mod settings;
 mod shared;
 mod state_dir;
+pub mod status_client;
 mod status_server;
 mod worker;
 mod workloads;

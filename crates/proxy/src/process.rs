@@ -34,8 +34,9 @@ use crate::state_dir::StateDir;
 use crate::worker::{Order, Workers};
 use crate::{declared, discovery, dns, log, run_server, status_server, workloads};
 
-/// How long a join may wait for the control plane to come up.
-const JOIN: Duration = Duration::from_secs(30);
+/// How long a join may wait for the control plane to come up: less than `tacit up` waits for us,
+/// so that it is said why.
+const JOIN: Duration = Duration::from_secs(15);
 /// Between two attempts to join.
 const JOIN_PAUSE: Duration = Duration::from_millis(200);
 /// Descriptors that one connection costs at most: its two sides and a share of a session.
@@ -73,6 +74,7 @@ async fn live(settings: Settings) -> Result<(), NodeError> {
         control,
         subscription,
         run_socket,
+        status_socket,
         metrics,
     } = booted;
     let tasks = [
@@ -81,7 +83,11 @@ async fn live(settings: Settings) -> Result<(), NodeError> {
         tokio::task::spawn_local(identities::renew(control.clone())),
         tokio::task::spawn_local(readiness::watch(control.clone())),
         tokio::task::spawn_local(probes::watch(control.clone())),
-        tokio::task::spawn_local(status_server::serve(control.clone(), metrics)),
+        tokio::task::spawn_local(status_server::serve(
+            control.clone(),
+            metrics,
+            status_socket,
+        )),
         tokio::task::spawn_local(run_server::serve(control.clone(), run_socket)),
     ];
     let supervisor = tokio::task::spawn_local(declared::supervise(control.clone()));
@@ -121,6 +127,7 @@ struct Booted {
     control: Rc<Control>,
     subscription: Subscription,
     run_socket: UnixListener,
+    status_socket: UnixListener,
     metrics: std::net::TcpListener,
 }
 
@@ -138,6 +145,7 @@ async fn boot(settings: Settings) -> Result<Booted, NodeError> {
     let workers = Workers::start(&shared, seeds)?;
     let subscription = from_disk(&shared, &dir, &seal, &membership);
     let run_socket = run_server::bind(&settings.run_socket)?;
+    let status_socket = run_server::bind(&settings.status_socket)?;
     let in_force = shared.current().generation;
     let host_addresses = host_addresses(&settings, &membership);
     // Last of what can fail: from here on, the end of the node takes it down.
@@ -168,6 +176,7 @@ async fn boot(settings: Settings) -> Result<Booted, NodeError> {
         control,
         subscription,
         run_socket,
+        status_socket,
         metrics,
     })
 }

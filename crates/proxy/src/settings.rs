@@ -43,6 +43,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Where `tacit run` asks. Its directory exists; a stale socket is replaced.
     pub run_socket: PathBuf,
+    /// Where `tacit status` asks when the control plane does not answer; as `run_socket`.
+    pub status_socket: PathBuf,
     /// Prometheus metrics and `/status`; port 0 lets the kernel choose. Use loopback.
     pub metrics: SocketAddr,
     /// The environment of declared workloads; programs of `tacit run` bring their own.

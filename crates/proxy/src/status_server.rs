@@ -1,4 +1,5 @@
-//! Metrics and a short status over HTTP, for this machine only.
+//! Metrics and a short status over HTTP, for this machine only: on a loopback port for scrapers,
+//! and on a Unix socket for `tacit status` while the control plane is away.
 
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
@@ -10,13 +11,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::Serialize;
 use tacit_decide::offline::Freshness;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
 use crate::control::Control;
 use crate::error::NodeError;
 use crate::log;
+use crate::status_client::{NodeStatus, NodeWorkload};
 
 /// Scrapers and people at once.
 const MAX_CONNECTIONS: usize = 32;
@@ -25,32 +28,11 @@ const IDLE: Duration = Duration::from_secs(30);
 
 type Body = http_body_util::Full<bytes::Bytes>;
 
-/// What `/status` answers.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Status {
-    node: String,
-    generation: String,
-    /// `Fresh`, `Stale` or `Expired`.
-    configuration: &'static str,
-    control_connected: bool,
-    connections: usize,
-    workloads: Vec<Workload>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Workload {
-    name: String,
-    address: std::net::IpAddr,
-    identity: String,
-    ready: Vec<u16>,
-}
-
 /// Binds the address; port 0 lets the kernel choose.
 pub(crate) fn bind(at: SocketAddr) -> Result<TcpListener, NodeError> {
     let told = |e: std::io::Error| {
-        let fix = "another process uses the port; choose another one for metrics";
+        let fix = "another program, or another mesh of this machine, listens there: stop it \
+                   (`tacit down --mesh NAME`)";
         NodeError::machine(format!("serve metrics on {at}"), e, fix)
     };
     let listener = TcpListener::bind(at).map_err(told)?;
@@ -58,33 +40,46 @@ pub(crate) fn bind(at: SocketAddr) -> Result<TcpListener, NodeError> {
     Ok(listener)
 }
 
-/// Serves for ever.
-pub(crate) async fn serve(control: Rc<Control>, listener: TcpListener) {
+/// Serves for ever, on both.
+pub(crate) async fn serve(control: Rc<Control>, listener: TcpListener, local: UnixListener) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return log::warn("status", error),
     };
     let places = Rc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
         let (control, places) = (control.clone(), places.clone());
-        tokio::task::spawn_local(async move {
-            let Ok(_place) = places.try_acquire() else {
-                return;
-            };
-            let service = service_fn(move |request| {
-                let response = answer(&control, &request);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(IDLE);
-            // What breaks here concerns this one scraper.
-            let _ended = server.serve_connection(TokioIo::new(stream), service).await;
-        });
+        let failed = tokio::select! {
+            accepted = listener.accept() => {
+                accepted.map(|(stream, _)| spawn(control, places, stream)).is_err()
+            }
+            accepted = local.accept() => {
+                accepted.map(|(stream, _)| spawn(control, places, stream)).is_err()
+            }
+        };
+        if failed {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
+}
+
+fn spawn<S>(control: Rc<Control>, places: Rc<Semaphore>, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    tokio::task::spawn_local(async move {
+        let Ok(_place) = places.try_acquire() else {
+            return;
+        };
+        let service = service_fn(move |request| {
+            let response = answer(&control, &request);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(IDLE);
+        // What breaks here concerns this one scraper.
+        let _ended = server.serve_connection(TokioIo::new(stream), service).await;
+    });
 }
 
 fn answer(control: &Control, request: &Request<Incoming>) -> Response<Body> {
@@ -134,10 +129,10 @@ fn plain(status: StatusCode, kind: &'static str, text: String) -> Response<Body>
     response
 }
 
-fn status(control: &Control) -> Status {
+fn status(control: &Control) -> NodeStatus {
     let ready = control.ready.borrow();
     let hosted = control.hosted.borrow();
-    let workloads = hosted.values().map(|hosted| Workload {
+    let workloads = hosted.values().map(|hosted| NodeWorkload {
         name: hosted.local.name.to_string(),
         address: hosted.local.address(),
         identity: hosted.local.identity.to_string(),
@@ -148,14 +143,16 @@ fn status(control: &Control) -> Status {
             .copied()
             .collect(),
     });
-    Status {
+    let (configuration, left) = match control.shared.freshness() {
+        Freshness::Fresh => ("Fresh", None),
+        Freshness::Stale { left } => ("Stale", Some(left.as_secs())),
+        Freshness::Expired => ("Expired", Some(0)),
+    };
+    NodeStatus {
         node: control.settings.node.to_string(),
         generation: control.shared.current().generation.to_string(),
-        configuration: match control.shared.freshness() {
-            Freshness::Fresh => "Fresh",
-            Freshness::Stale { .. } => "Stale",
-            Freshness::Expired => "Expired",
-        },
+        configuration: configuration.to_owned(),
+        seconds_until_denied: left,
         control_connected: control.client.borrow().is_some(),
         connections: control.shared.connections(),
         workloads: workloads.collect(),

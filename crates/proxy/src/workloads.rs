@@ -32,6 +32,9 @@ use crate::worker::{Order, Role};
 /// The file that workloads see as `/etc/resolv.conf`.
 const RESOLV_CONF: &str = "resolv.conf";
 
+/// How long to wait for a certificate that was there a moment ago.
+const CERTIFICATE: Duration = Duration::from_secs(5);
+
 /// Why a workload did not come to life.
 #[derive(Debug)]
 pub(crate) enum NotStarted {
@@ -196,6 +199,12 @@ pub(crate) async fn bring_up(
         .hosted
         .borrow_mut()
         .insert(place.name.clone(), hosted);
+    // Nothing held on to the identity until now: another workload of it may have ended meanwhile,
+    // and the certificate with it.
+    if let Err(why) = certificate(control, &place.identity, CERTIFICATE).await {
+        take_down(control, &local).await;
+        return Err(why);
+    }
     Ok(local)
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -50,7 +51,7 @@ pub fn isolate(what: Isolation) -> Result<Isolated, SysError> {
     flags.set(CloneFlags::CLONE_NEWNS, what.mount || what.pid);
     flags.set(CloneFlags::CLONE_NEWNET, what.net);
     flags.set(CloneFlags::CLONE_NEWPID, what.pid);
-    unshare(flags).map_err(|e| SysError::call(describe(what), e))?;
+    unshare(flags).map_err(|errno| refused(what, errno))?;
     if what.user {
         map_to_root(ids.0.as_raw(), ids.1.as_raw())?;
     }
@@ -84,15 +85,24 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-fn describe(what: Isolation) -> String {
-    let mut text = "make new namespaces".to_owned();
-    if what.user {
-        text.push_str(
-            " as a user who is not root (see user.max_user_namespaces, \
-             kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
-        );
-    }
-    text
+/// Why the kernel makes no namespaces, and which setting allows them.
+fn refused(what: Isolation, errno: Errno) -> SysError {
+    let is = |errnos: [Errno; 2]| errnos.contains(&errno);
+    // The kernel's words for a limit that is reached are "no space left on device".
+    let fix = if is([Errno::ENOSPC, Errno::EUSERS]) {
+        "a limit is reached; see `sysctl user.max_user_namespaces user.max_net_namespaces \
+         user.max_mnt_namespaces user.max_pid_namespaces`, and raise the one that is too low"
+    } else if what.user && is([Errno::EPERM, Errno::EACCES]) {
+        "this machine forbids them to users who are not root; allow them with \
+         `sysctl -w kernel.unprivileged_userns_clone=1` or \
+         `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, whichever it has, \
+         or run as root"
+    } else {
+        "see unshare(2)"
+    };
+    let error = io::Error::from(errno);
+    let source = io::Error::new(error.kind(), format!("{error}. {fix}"));
+    SysError::call("make new namespaces", source)
 }
 
 fn map_to_root(uid: u32, gid: u32) -> Result<(), SysError> {
@@ -176,7 +186,7 @@ fn watch(child: Pid, whom: Pid) -> Result<u8, SysError> {
             .map_err(|e| SysError::call("wait for signals", e))?;
         if signal != Signal::SIGCHLD {
             match kill(child, signal) {
-                Ok(()) | Err(nix::errno::Errno::ESRCH) => continue,
+                Ok(()) | Err(Errno::ESRCH) => continue,
                 Err(e) => return Err(SysError::call("pass a signal on", e)),
             }
         }
@@ -198,8 +208,8 @@ fn reap(child: Pid, whom: Pid) -> Result<Option<u8>, SysError> {
                 // As shells do it.
                 code = Some(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX));
             }
-            Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(code),
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(code),
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(SysError::call("collect ended processes", e)),
         }
     }

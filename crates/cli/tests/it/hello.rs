@@ -101,3 +101,22 @@ fn a_second_up_says_who_holds_the_mesh() {
     assert!(said.contains("held up already by process"), "{said}");
     assert!(mesh.run(&["status"]).status.success(), "the first goes on");
 }
+
+#[test]
+fn programs_that_follow_each_other_all_have_their_certificate() {
+    let mesh = Mesh::up(&[("hello.yaml", HELLO)]);
+    let server = ["--as", "shop/hello", "--port", "http:8080", "--"];
+    let _server = mesh.start(&[&server[..], &["python3", "-m", "http.server", "8080"]].concat());
+    mesh.wait_for_url("http://hello.shop/");
+    // Each one begins while others of the same identity end.
+    let script = format!(
+        "calls() {{ for i in $(seq 40); do
+             {} run --as shop/web -- curl -s -o /dev/null -w '%{{http_code}} ' http://hello.shop/
+         done; }}
+         calls & calls; wait",
+        mesh.machine.binary().display()
+    );
+    let script = ["-c", &script];
+    let done = mesh.machine.command("sh", &script).output().unwrap();
+    assert_eq!(text(&done.stdout), "200 ".repeat(80), "{done:?}");
+}

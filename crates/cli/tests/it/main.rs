@@ -1,7 +1,16 @@
 //! The real binary on machines of its own: what a person would do, and what must not happen.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test panics to fail, and says what it cannot show"
+)]
 
 mod address;
+mod faults;
 mod hello;
+mod installed;
+mod leftovers;
+mod person;
 mod probe;
 mod support;
 mod wrong_input;

@@ -14,23 +14,29 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// `tacit up -f DIR` with these files in DIR, and its sockets answering.
     pub(crate) fn up(files: &[(&str, &str)]) -> Self {
-        let machine = Machine::start(binary()).unwrap();
+        Self::up_with(binary(), files)
+    }
+
+    /// The same with the binary at another path.
+    pub(crate) fn up_with(tacit: &Path, files: &[(&str, &str)]) -> Self {
+        let machine = Machine::start(tacit).unwrap();
         for (name, text) in files {
             machine.write(&format!("mesh/{name}"), text).unwrap();
         }
         std::fs::create_dir_all(machine.directory().join("mesh")).unwrap();
-        let up = machine
-            .start_command(machine.tacit(&["up", "-f", "mesh"]))
-            .unwrap();
-        let mesh = Self {
-            machine,
-            up: Some(up),
-        };
-        let answers = || mesh.run(&["status"]).status.success() && mesh.node_answers();
-        mesh.machine
+        let mut mesh = Self { machine, up: None };
+        mesh.up_again();
+        mesh
+    }
+
+    /// Brings up a mesh that has been stopped.
+    pub(crate) fn up_again(&mut self) {
+        let up = self.machine.tacit(&["up", "-f", "mesh"]);
+        self.up = Some(self.machine.start_command(up).unwrap());
+        let answers = || self.run(&["status"]).status.success() && self.node_answers();
+        self.machine
             .wait_for("the mesh to answer", answers)
             .unwrap();
-        mesh
     }
 
     /// Runs `tacit` to its end.
@@ -65,12 +71,7 @@ impl Mesh {
     }
 
     fn node_answers(&self) -> bool {
-        let listing = self
-            .machine
-            .command("ls", &["/run/tacit/default"])
-            .output()
-            .unwrap();
-        text(&listing.stdout).contains("node.sock")
+        self.call("shop/probe", &["true"]).status.success()
     }
 }
 

@@ -14,10 +14,10 @@ mod plain;
 pub(super) use plain::play as without_mesh;
 
 const ACT: &str = "c";
-const SURVIVE: &str = include_str!("../../policies/survive.yaml");
+pub(super) const SURVIVE: &str = include_str!("../../policies/survive.yaml");
 const FAILOVER: &str = include_str!("../../policies/failover.yaml");
-const SERVICE: &str = "shop/payments";
-const RETRY: &str = "RetryTimeoutPolicy";
+pub(super) const SERVICE: &str = "shop/payments";
+pub(super) const RETRY: &str = "RetryTimeoutPolicy";
 const ORDER: &str = "FailoverPolicy";
 
 /// Requests per second of each client.
@@ -158,7 +158,7 @@ async fn one(stage: &mut Stage, death: &Death) -> io::Result<()> {
 }
 
 /// Waits until the places have served that many further requests of these loads.
-async fn wait_for_tries(
+pub(super) async fn wait_for_tries(
     stage: &Stage,
     loads: &mut [Loader],
     places: &[&str],
@@ -185,7 +185,7 @@ async fn wait_for_tries(
 }
 
 /// Begins a phase on all loads at once.
-async fn begin(loads: &mut [Loader], name: &str) -> io::Result<()> {
+pub(super) async fn begin(loads: &mut [Loader], name: &str) -> io::Result<()> {
     for load in loads {
         load.begin(name).await?;
     }
@@ -193,7 +193,7 @@ async fn begin(loads: &mut [Loader], name: &str) -> io::Result<()> {
 }
 
 /// The reports of the phase that ended last; each waits for the phase's slowest request.
-async fn reports(stage: &Stage, loads: &mut [Loader]) -> io::Result<Vec<Report>> {
+pub(super) async fn reports(stage: &Stage, loads: &mut [Loader]) -> io::Result<Vec<Report>> {
     let mut reports = Vec::new();
     for load in loads {
         reports.push(load.report(&stage.voice).await?);
@@ -201,7 +201,7 @@ async fn reports(stage: &Stage, loads: &mut [Loader]) -> io::Result<Vec<Report>>
     Ok(reports)
 }
 
-async fn watch(stage: &Stage, loads: &mut [Loader], time: Duration) -> io::Result<()> {
+pub(super) async fn watch(stage: &Stage, loads: &mut [Loader], time: Duration) -> io::Result<()> {
     let end = Instant::now() + time;
     while Instant::now() < end {
         for load in &mut *loads {
