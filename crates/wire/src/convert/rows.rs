@@ -447,6 +447,7 @@ impl Wire for RunGrantRow {
             gids,
             namespaces,
             until,
+            everyone,
         } = self;
         p::RunGrant {
             workspace: workspace.to_string(),
@@ -455,6 +456,7 @@ impl Wire for RunGrantRow {
             gids: gids.iter().copied().collect(),
             namespaces: texts(namespaces),
             until: *until,
+            everyone: *everyone,
         }
     }
 
@@ -466,6 +468,7 @@ impl Wire for RunGrantRow {
             gids,
             namespaces,
             until,
+            everyone,
         } = proto;
         Ok(Self {
             workspace: name("workspace", &workspace)?,
@@ -474,6 +477,7 @@ impl Wire for RunGrantRow {
             gids: gids.into_iter().collect(),
             namespaces: names("namespaces", &namespaces)?,
             until,
+            everyone,
         })
     }
 }
