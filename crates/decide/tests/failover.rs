@@ -459,7 +459,7 @@ fn the_table_shows_the_order_with_counts() {
     let nowhere = table_line(&s, &service, &Locality::default());
     assert_eq!(
         nowhere,
-        "//: zone same (0/0 ready) → region same (0/0 ready) → anywhere (5/6 ready)"
+        "unknown: zone same (0/0 ready) → region same (0/0 ready) → anywhere (5/6 ready)"
     );
 }
 
