@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use tacit_api::values::DurationText;
-use tacit_control::admin::types::{MeshStatus, WhyRequest, WhyResponse};
+use tacit_control::admin::types::{MeshStatus, ProblemKind, WhyRequest, WhyResponse};
+use tacit_control::client::ClientError;
 
 use crate::args::{Format, StatusArgs, WaitArgs, WhyArgs};
 use crate::failure::Failure;
@@ -15,18 +16,9 @@ use crate::session::{Place, block_on};
 pub(crate) fn status(place: &Place, args: &StatusArgs) -> Result<ExitCode, Failure> {
     let client = place.client()?;
     let status = block_on(async { client.status().await.map_err(refused) })?;
-    match args.output {
-        Format::Json => output::data(&output::json(&status)?),
-        Format::Yaml => output::data(&as_yaml(&status)?),
-        Format::Table => output::data(&status_tables(&status)),
-    }
+    let table = || status_tables(&status);
+    output::data(&output::formatted(args.output, &status, table)?);
     Ok(ExitCode::SUCCESS)
-}
-
-fn as_yaml(value: &impl serde::Serialize) -> Result<String, Failure> {
-    let value = serde_json::to_value(value)
-        .map_err(|e| Failure::Failed(format!("the answer cannot be shown as YAML: {e}")))?;
-    Ok(tacit_api::print::yaml(&value))
 }
 
 fn status_tables(status: &MeshStatus) -> String {
@@ -36,11 +28,6 @@ fn status_tables(status: &MeshStatus) -> String {
     );
     if let Some(reason) = &status.read_only {
         text.push_str(&format!("read-only: {reason}\n"));
-    }
-    for (severity, count) in &status.findings {
-        text.push_str(&format!(
-            "findings: {count} {severity} (see `tacit get all`)\n"
-        ));
     }
     let nodes = status.nodes.iter().map(|node| {
         let acknowledged = node
@@ -107,8 +94,33 @@ fn status_tables(status: &MeshStatus) -> String {
     ];
     text.push_str("\n\n");
     text.push_str(&output::table(&headings, &workloads.collect::<Vec<_>>()));
+    text.push_str(&findings_text(status));
     text
 }
+
+/// How many findings there are, and the worst of them in full.
+fn findings_text(status: &MeshStatus) -> String {
+    if status.findings.is_empty() {
+        return String::new();
+    }
+    let counts: Vec<String> = status
+        .findings
+        .iter()
+        .map(|(severity, count)| format!("{count} {severity}"))
+        .collect();
+    let mut text = format!("\n\nFINDINGS: {}", counts.join(", "));
+    for finding in status.problems.iter().take(FINDINGS) {
+        text.push_str(&format!("\n\n{finding}"));
+    }
+    let more = status.problems.len().saturating_sub(FINDINGS);
+    if more > 0 {
+        text.push_str(&format!("\n\nand {more} more: `tacit status -o json`"));
+    }
+    text
+}
+
+/// Findings of a table: what fits a screen.
+const FINDINGS: usize = 10;
 
 /// Waits until an object's condition holds.
 pub(crate) fn wait(place: &Place, args: &WaitArgs) -> Result<ExitCode, Failure> {
@@ -119,12 +131,18 @@ pub(crate) fn wait(place: &Place, args: &WaitArgs) -> Result<ExitCode, Failure> 
     let client = place.client()?;
     let answer = block_on(async {
         client
-            .wait(&args.condition, &object, time)
+            .wait(args.condition.word(), &object, time)
             .await
             .map_err(refused)
     })?;
+    let condition = args.condition.word();
+    if args.output != Format::Table {
+        output::data(&output::formatted(args.output, &answer, String::new)?);
+    }
     if answer.met {
-        output::data(&format!("{object} is {}", args.condition));
+        if args.output == Format::Table {
+            output::data(&format!("{object} is {condition}"));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let conditions: Vec<String> = answer
@@ -132,15 +150,16 @@ pub(crate) fn wait(place: &Place, args: &WaitArgs) -> Result<ExitCode, Failure> 
         .conditions
         .iter()
         .map(|condition| {
-            format!(
-                "{:?} is {}: {:?}, {}",
-                condition.kind, condition.status, condition.reason, condition.message
-            )
+            let not = if condition.status { "" } else { "not " };
+            let why = match condition.message.as_str() {
+                "" => format!("{:?}", condition.reason),
+                message => message.to_owned(),
+            };
+            format!("{not}{:?}: {why}", condition.kind)
         })
         .collect();
     Err(Failure::TimedOut(format!(
-        "{object} is not {} after {}. {}",
-        args.condition,
+        "{object} is not {condition} after {}. {}",
         args.timeout,
         conditions.join("; ")
     )))
@@ -155,17 +174,26 @@ pub(crate) fn why(place: &Place, args: &WhyArgs) -> Result<ExitCode, Failure> {
         method: args.method.to_ascii_uppercase(),
         zone: args.zone.clone(),
     };
-    let answer = block_on(async { client.why(&request).await.map_err(refused) })?;
-    match args.output {
-        Format::Json => output::data(&output::json(&answer)?),
-        Format::Yaml => output::data(&as_yaml(&answer)?),
-        Format::Table => output::data(&why_text(&answer)),
-    }
+    let answer = block_on(async { client.why(&request).await.map_err(asked) })?;
+    output::data(&output::formatted(args.output, &answer, || {
+        why_text(&answer)
+    })?);
     Ok(if answer.allowed {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(4)
     })
+}
+
+/// A question that makes no sense is a matter of usage.
+fn asked(error: ClientError) -> Failure {
+    let senseless = matches!(&error, ClientError::Refused(problem)
+        if problem.kind == ProblemKind::BadRequest);
+    if senseless {
+        Failure::Usage(error.to_string())
+    } else {
+        refused(error)
+    }
 }
 
 fn why_text(answer: &WhyResponse) -> String {

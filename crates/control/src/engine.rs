@@ -41,6 +41,8 @@ const BATCH: usize = 64;
 /// What the engine needs to know that never changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Fixed {
+    /// The mesh's name on this machine.
+    pub(crate) mesh: String,
     /// The user id that may do everything.
     pub(crate) administrator: u32,
     /// `IP:PORT` of the node API, for join tokens.

@@ -50,7 +50,7 @@ struct Workload {
 /// Binds the address; port 0 lets the kernel choose.
 pub(crate) fn bind(at: SocketAddr) -> Result<TcpListener, NodeError> {
     let told = |e: std::io::Error| {
-        let fix = "another process uses the port; choose another one for metrics";
+        let fix = "another process uses the port; give this node others: --port-base 16000";
         NodeError::machine(format!("serve metrics on {at}"), e, fix)
     };
     let listener = TcpListener::bind(at).map_err(told)?;
