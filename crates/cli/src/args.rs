@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Load(tacit_demo::load::LoadArgs),
     /// Run the node proxy in the foreground (`up` does this for you).
     Node(NodeArgs),
+    /// Make the decisions of a decision log again, and say which ones differ.
+    Replay(ReplayArgs),
     /// Run any program as a workload of the mesh.
     Run(RunArgs),
     /// A small HTTP application, as the demo uses it.
@@ -176,6 +178,9 @@ pub(crate) struct TuningArgs {
     /// Where the access log goes: `stdout`, `off`, or a file.
     #[arg(long, default_value = "access.log")]
     pub(crate) access_log: String,
+    /// Log every decision with all that it was made from, for `tacit replay`; absent: not.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) decision_log: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -201,6 +206,12 @@ pub(crate) struct ObjectArgs {
     pub(crate) kind: String,
     /// `NAMESPACE/NAME`, or `NAME` for a cluster-scoped kind.
     pub(crate) name: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    /// The log, as `tacit up --decision-log FILE` wrote it, with `FILE.generations` beside it.
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Args, Debug)]

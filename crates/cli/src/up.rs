@@ -323,6 +323,9 @@ impl Supervisor<'_> {
             ),
             ("--access-log", Some(tuning.access_log.clone())),
         ];
+        if let Some(file) = &tuning.decision_log {
+            arguments.extend(["--decision-log".into(), file.into()]);
+        }
         for (option, value) in options {
             arguments.extend(
                 value

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tacit_model::failover::{Failback, Failover, Spill, Step, WeightedPlace};
 use tacit_model::status::{Condition, ConditionKind, Reason};
 use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
@@ -191,7 +192,7 @@ fn place_of(
 }
 
 /// How the share of one step moves: down as spill says, up as failback says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ramp {
     /// The share at `since`.
     share: u32,
@@ -202,7 +203,7 @@ pub(crate) struct Ramp {
     was_full: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Motion {
     Falling,
     Rising,

@@ -14,14 +14,22 @@ pub(crate) struct Mesh {
 impl Mesh {
     /// `tacit up -f DIR` with these files in DIR, and its sockets answering.
     pub(crate) fn up(files: &[(&str, &str)]) -> Self {
+        Self::up_with(files, |_| Vec::new())
+    }
+
+    /// The same with further options, which may name files of the machine's directory.
+    pub(crate) fn up_with(
+        files: &[(&str, &str)],
+        options: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Self {
         let machine = Machine::start(binary()).unwrap();
         for (name, text) in files {
             machine.write(&format!("mesh/{name}"), text).unwrap();
         }
         std::fs::create_dir_all(machine.directory().join("mesh")).unwrap();
-        let up = machine
-            .start_command(machine.tacit(&["up", "-f", "mesh"]))
-            .unwrap();
+        let mut up = machine.tacit(&["up", "-f", "mesh"]);
+        up.args(options(machine.directory()));
+        let up = machine.start_command(up).unwrap();
         let mesh = Self {
             machine,
             up: Some(up),
