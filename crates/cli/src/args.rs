@@ -107,6 +107,8 @@ pub(crate) enum Command {
     Load(tacit_demo::load::LoadArgs),
     /// Run the node proxy in the foreground (`up` does this for you).
     Node(NodeArgs),
+    /// Make the decisions of a decision log again, and say which ones differ.
+    Replay(ReplayArgs),
     /// Run any program as a workload of the mesh.
     Run(RunArgs),
     /// A small HTTP application, as the demo uses it.
@@ -254,6 +256,9 @@ pub(crate) struct TuningArgs {
     /// Where the access log goes: `stdout`, `off`, or a file.
     #[arg(long, default_value = "access.log")]
     pub(crate) access_log: String,
+    /// Log every decision with all that it was made from, for `tacit replay`; absent: not.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) decision_log: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -288,6 +293,12 @@ pub(crate) struct DeleteArgs {
     /// How to print.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    /// The log, as `tacit up --decision-log FILE` wrote it, with `FILE.generations` beside it.
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Args, Debug)]

@@ -47,6 +47,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Get(args) => objects::get(&place, &args),
         Command::Load(args) => roles::load(args),
         Command::Node(args) => roles::node(&place, args),
+        Command::Replay(args) => roles::replay(&args),
         Command::Run(args) => roles::run(&place, args),
         Command::Sample(args) => roles::sample(args),
         Command::Status(args) => questions::status(&place, &args),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use tacit_proxy::run_client::RunError;
 use tacit_proxy::run_protocol::{Publish, RefusalKind, RunPort, RunRequest};
 
-use crate::args::{ControlArgs, DemoArgs, NodeArgs, RunArgs};
+use crate::args::{ControlArgs, DemoArgs, NodeArgs, ReplayArgs, RunArgs};
 use crate::failure::Failure;
 use crate::output;
 use crate::session::{Place, block_on};
@@ -64,6 +64,7 @@ pub(crate) fn node(place: &Place, args: NodeArgs) -> Result<ExitCode, Failure> {
             "stdout" => tacit_proxy::AccessLog::Stdout,
             file => tacit_proxy::AccessLog::File(dirs.runtime.join(PathBuf::from(file))),
         },
+        decision_log: args.tuning.decision_log.map(|file| dirs.runtime.join(file)),
         state_dir: dirs.state.join("node"),
         run_socket: dirs.node_socket(),
         status_socket: dirs.status_socket(),
@@ -76,6 +77,18 @@ pub(crate) fn node(place: &Place, args: NodeArgs) -> Result<ExitCode, Failure> {
     };
     tacit_proxy::run(settings).map_err(|e| Failure::Failed(e.to_string()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the decisions of a log again; fails if one differs or is missing.
+pub(crate) fn replay(args: &ReplayArgs) -> Result<ExitCode, Failure> {
+    let report = tacit_proxy::replay::replay(&args.file)
+        .map_err(|e| Failure::Failed(format!("{}: {e}", args.file.display())))?;
+    output::data(&report.to_string());
+    Ok(if report.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn name(mesh: &str) -> Result<tacit_model::Name, Failure> {

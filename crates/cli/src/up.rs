@@ -326,6 +326,9 @@ impl Supervisor<'_> {
             ("--access-log", Some(tuning.access_log.clone())),
         ];
         arguments.extend(self.args.ports.arguments());
+        if let Some(file) = &tuning.decision_log {
+            arguments.extend(["--decision-log".into(), file.into()]);
+        }
         for (option, value) in options {
             arguments.extend(
                 value

@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
 use tacit_model::access::{Action, Mode, Rule};
 use tacit_model::tables::{
     AccessAttachment, AccessRow, DefaultAccess, Protocol, Tenancy, WorkloadRow,
@@ -25,7 +26,7 @@ use crate::permit::{ConnectionPermit, InspectPermit, RequestPermit};
 mod tell;
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Proven by mutual TLS. `None`: a plain connection, which has no identity.
     pub identity: Option<SpiffeId>,

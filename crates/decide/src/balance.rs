@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tacit_model::failover::{Failover, WhenNoneHealthy};
 use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
 use tacit_model::trace::Trace;
@@ -14,6 +15,7 @@ use crate::failover::{Endpoint, FULL, Fit, Ramp, StepView, order_provenance, ste
 use crate::health::Fitness;
 use crate::permit::DialPermit;
 use crate::state::{InFlight, ServiceState, State};
+use crate::view::Seen;
 
 /// What is asked for one try.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +34,7 @@ pub struct Ask<'a> {
 }
 
 /// An earlier try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
     /// Which endpoint.
     pub endpoint: SocketAddr,
@@ -78,10 +80,10 @@ pub fn choose(
     now: Now,
     dice: Dice,
 ) -> Result<Choice, Denial> {
-    choose_traced(s, state, ask, now, dice, None)
+    choose_traced(s, state, ask, now, dice, None, None)
 }
 
-/// Like [`choose`], and tells each step to `trace`.
+/// Like [`choose`], and tells each step to `trace` and what it read and wrote to `seen`.
 pub(crate) fn choose_traced(
     s: &Snapshot,
     state: &State,
@@ -89,13 +91,12 @@ pub(crate) fn choose_traced(
     now: Now,
     dice: Dice,
     mut trace: Option<&mut Trace>,
+    mut seen: Option<&mut Seen>,
 ) -> Result<Choice, Denial> {
     let client = &ask.source.locality;
     let mut views = steps(s, ask.service, ask.port, client);
-    for view in &mut views {
-        fill_health(s, state, view, now);
-    }
-    let shares = shares(state, ask, &views, now);
+    fill_health(s, state, &mut views, now, seen.as_deref_mut());
+    let shares = shares(state, ask, &views, now, seen);
     let from = order_provenance(ask.service, client);
     if let Some(trace) = trace.as_deref_mut() {
         for (index, view) in views.iter().enumerate() {
@@ -136,37 +137,68 @@ pub(crate) fn choose_traced(
     })
 }
 
-fn fill_health(s: &Snapshot, state: &State, view: &mut StepView<'_>, now: Now) {
-    state.with_service(&view.service.name, |known: &mut ServiceState| {
-        state.with_reach(|reach| {
-            let doubtful = reach.doubtful_nodes(s, now);
-            for endpoint in &mut view.endpoints {
-                let health = known.endpoints.get(&endpoint.address);
-                endpoint.fitness = reach.fitness(endpoint.address, health, now);
-                endpoint.is_doubtful = doubtful.contains(&&endpoint.workload.node);
-                endpoint.outstanding = health.map_or(0, |health| health.outstanding());
-            }
-        });
+/// All steps see one moment of what can be reached.
+fn fill_health(
+    s: &Snapshot,
+    state: &State,
+    views: &mut [StepView<'_>],
+    now: Now,
+    mut seen: Option<&mut Seen>,
+) {
+    state.with_reach(|reach| {
+        let doubtful = reach.doubtful_nodes(s, now);
+        for view in views.iter_mut() {
+            let service = &view.service.name;
+            state.with_service(service, |known: &mut ServiceState| {
+                for endpoint in &mut view.endpoints {
+                    let health = known.endpoints.get(&endpoint.address);
+                    endpoint.fitness = reach.fitness(endpoint.address, health, now);
+                    endpoint.is_doubtful = doubtful.contains(&&endpoint.workload.node);
+                    endpoint.outstanding = health.map_or(0, |health| health.outstanding());
+                    if let (Some(seen), Some(health)) = (seen.as_deref_mut(), health) {
+                        let health = health.view(endpoint.outstanding);
+                        seen.before.endpoint(service, endpoint.address, health);
+                    }
+                }
+            });
+        }
+        if let Some(seen) = seen {
+            seen.before.reach(reach, s, views);
+        }
     });
 }
 
 /// The share of each step, in parts per million, as its ramp has it now.
-fn shares(state: &State, ask: &Ask<'_>, views: &[StepView<'_>], now: Now) -> Vec<u32> {
+fn shares(
+    state: &State,
+    ask: &Ask<'_>,
+    views: &[StepView<'_>],
+    now: Now,
+    mut seen: Option<&mut Seen>,
+) -> Vec<u32> {
     let Some(failover) = &ask.service.failover else {
         return vec![FULL; views.len()];
     };
     let (spill, failback) = (&failover.spill.value, &failover.failback.value);
     let fits: Vec<Fit> = views.iter().map(|view| Fit::of(view, spill)).collect();
     let key = (ask.port.port, ask.source.locality.clone());
-    state.with_service(&ask.service.name, |known| {
-        let ramps = known.ramps.entry(key).or_default();
+    let service = &ask.service.name;
+    state.with_service(service, |known| {
+        let ramps = known.ramps.entry(key.clone()).or_default();
+        if let Some(seen) = seen.as_deref_mut() {
+            seen.before.ramps(service, &key, ramps);
+        }
         if ramps.len() != fits.len() {
             *ramps = fits.iter().map(|fit| Ramp::new(*fit, now)).collect();
         }
         let pairs = ramps.iter_mut().zip(&fits);
-        pairs
+        let shares = pairs
             .map(|(ramp, fit)| ramp.advance(*fit, spill, failback, now))
-            .collect()
+            .collect();
+        if let Some(seen) = seen {
+            seen.after.ramps(service, &key, ramps);
+        }
+        shares
     })
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tacit_model::failover::{Failback, Failover, Spill, Step, WeightedPlace};
 use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
 use tacit_model::{Locality, Now, Provenance, Snapshot};
@@ -190,7 +191,7 @@ fn place_of(
 }
 
 /// How the share of one step moves: down as spill says, up as failback says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ramp {
     /// The share at `since`.
     share: u32,
@@ -201,7 +202,7 @@ pub(crate) struct Ramp {
     was_full: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Motion {
     Falling,
     Rising,

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tacit_model::failover::{Eject, Health, Probe, Signal};
 use tacit_model::tables::{Protocol, ServiceRow, WorkloadRow};
 use tacit_model::{NodeName, Now, ServiceName, Snapshot};
@@ -16,7 +17,8 @@ use tacit_model::{NodeName, Now, ServiceName, Snapshot};
 use crate::destination::dial_permit;
 use crate::permit::DialPermit;
 use crate::retry::{Sent, TryOutcome};
-use crate::state::{Reachability, State, reached};
+use crate::state::{Reachability, ServiceState, State, reached};
+use crate::view::{Seen, StateView};
 
 /// First pause before an unreachable address is probed again; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -78,7 +80,7 @@ impl ProbeAsk {
 }
 
 /// An address that is not simply reachable.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reach {
     /// False: another address of its node is unreachable, so this one is asked, but still used.
     pub(crate) is_lost: bool,
@@ -89,7 +91,7 @@ pub(crate) struct Reach {
 }
 
 /// An application that did not accept a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Refused {
     pub(crate) until: Now,
     times: u32,
@@ -108,7 +110,7 @@ pub(crate) struct EndpointHealth {
     probe: ProbeState,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct ProbeState {
     next: Now,
     has_failed: bool,
@@ -126,7 +128,45 @@ pub(crate) enum Fitness {
     Unreachable,
 }
 
+/// What is known of one endpoint, as plain data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HealthView {
+    outstanding: usize,
+    failures: Vec<Now>,
+    ejected_until: Option<Now>,
+    ejections: u32,
+    probe: ProbeState,
+}
+
+impl HealthView {
+    pub(crate) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+}
+
 impl EndpointHealth {
+    /// A copy; `outstanding` is given, because it changes without a lock and is read once.
+    pub(crate) fn view(&self, outstanding: usize) -> HealthView {
+        HealthView {
+            outstanding,
+            failures: self.failures.iter().copied().collect(),
+            ejected_until: self.ejected_until,
+            ejections: self.ejections,
+            probe: self.probe,
+        }
+    }
+
+    /// The same again, without tries under way.
+    pub(crate) fn of(view: &HealthView) -> Self {
+        Self {
+            load: Arc::default(),
+            failures: view.failures.iter().copied().collect(),
+            ejected_until: view.ejected_until,
+            ejections: view.ejections,
+            probe: view.probe,
+        }
+    }
+
     pub(crate) fn outstanding(&self) -> usize {
         Arc::strong_count(&self.load) - 1
     }
@@ -238,20 +278,30 @@ impl State {
         outcome: &TryOutcome,
         now: Now,
     ) {
+        self.on_result_seen(s, service, endpoint, outcome, now, None);
+    }
+
+    /// Like [`State::on_result`], and tells what it read and wrote to `seen`.
+    pub(crate) fn on_result_seen(
+        &self,
+        s: &Snapshot,
+        service: &ServiceRow,
+        endpoint: SocketAddr,
+        outcome: &TryOutcome,
+        now: Now,
+        mut seen: Option<&mut Seen>,
+    ) {
         match outcome {
-            TryOutcome::ConnectFailed => {
-                self.with_reach_mut(|reach| reach.lose(endpoint.ip(), now));
-                return;
-            }
-            TryOutcome::ApplicationRefused => {
-                self.with_reach_mut(|reach| refuse(reach, endpoint, now));
-                return;
-            }
-            TryOutcome::Reset {
+            TryOutcome::ConnectFailed
+            | TryOutcome::Reset {
                 session_lost: true, ..
             } => {
-                self.with_reach_mut(|reach| reach.lose(endpoint.ip(), now));
-                return;
+                let lose = |reach: &mut Reachability| reach.lose(endpoint.ip(), now);
+                return self.with_reach_mut(|reach| change(reach, endpoint, seen, lose));
+            }
+            TryOutcome::ApplicationRefused => {
+                let refuse = |reach: &mut Reachability| refuse(reach, endpoint, now);
+                return self.with_reach_mut(|reach| change(reach, endpoint, seen, refuse));
             }
             TryOutcome::OwnFault | TryOutcome::RefusedByTacit | TryOutcome::RefusedStream => {
                 return;
@@ -262,7 +312,7 @@ impl State {
             | TryOutcome::Reset { .. }
             | TryOutcome::Status(_) => {}
         }
-        self.accepted(endpoint, outcome);
+        self.accepted(endpoint, outcome, seen.as_deref_mut());
         let default = Health::default();
         let health = service
             .failover
@@ -276,6 +326,9 @@ impl State {
         };
         let total = s.endpoints(&service.name).len();
         self.with_service(&service.name, |state| {
+            if let Some(seen) = seen.as_deref_mut() {
+                view_endpoints(state, &service.name, endpoint.port(), &mut seen.before);
+            }
             let ejected = state.endpoints.iter().filter(|(other, health)| {
                 other.port() == endpoint.port() && **other != endpoint && health.is_ejected(now)
             });
@@ -286,18 +339,29 @@ impl State {
             } else if health.bad(eject, now) && has_room && !health.is_ejected(now) {
                 health.eject(eject, now);
             }
+            if let Some(seen) = seen {
+                view_endpoints(state, &service.name, endpoint.port(), &mut seen.after);
+            }
         });
     }
 
     /// An answer proves that the application accepts connections.
-    fn accepted(&self, endpoint: SocketAddr, outcome: &TryOutcome) {
+    fn accepted(&self, endpoint: SocketAddr, outcome: &TryOutcome, seen: Option<&mut Seen>) {
         let answered = matches!(
             outcome,
             TryOutcome::Status(_) | TryOutcome::BrokenAfterHeaders
         );
-        if answered && self.with_reach(|reach| reach.refused.contains_key(&endpoint)) {
-            self.with_reach_mut(|reach| reach.refused.remove(&endpoint));
+        if !answered || !self.with_reach(|reach| reach.refused.contains_key(&endpoint)) {
+            return;
         }
+        self.with_reach_mut(|reach| {
+            // Another answer may have come first.
+            if reach.refused.contains_key(&endpoint) {
+                change(reach, endpoint, seen, |reach| {
+                    reach.refused.remove(&endpoint);
+                });
+            }
+        });
     }
 
     /// Learns from a session with a workload's address.
@@ -461,6 +525,30 @@ impl State {
             }
         });
     }
+}
+
+/// Copies what is known of the endpoints of one port. How many tries are under way plays no part
+/// in what is learnt.
+fn view_endpoints(state: &ServiceState, service: &ServiceName, port: u16, view: &mut StateView) {
+    let of_port = state.endpoints.iter().filter(|(at, _)| at.port() == port);
+    for (endpoint, health) in of_port {
+        view.endpoint(service, *endpoint, health.view(0));
+    }
+}
+
+/// Acts on what is known of an endpoint's address; copies what was read and written.
+fn change(
+    reach: &mut Reachability,
+    endpoint: SocketAddr,
+    seen: Option<&mut Seen>,
+    act: impl FnOnce(&mut Reachability),
+) {
+    let Some(seen) = seen else {
+        return act(reach);
+    };
+    seen.before.reach_of(reach, endpoint);
+    act(reach);
+    seen.after.reach_of(reach, endpoint);
 }
 
 fn refuse(reach: &mut Reachability, endpoint: SocketAddr, now: Now) {

@@ -8,6 +8,7 @@
 
 pub mod authorize;
 pub mod balance;
+pub mod decider;
 pub mod denial;
 pub mod destination;
 mod failover;
@@ -16,17 +17,21 @@ mod matching;
 pub mod offline;
 pub mod path;
 pub mod permit;
+pub mod record;
 pub mod renewal;
+pub mod replay;
 pub mod resilience;
 pub mod retry;
 pub mod run;
 pub mod state;
+pub mod view;
 pub mod why;
 
 pub use authorize::{
     ConnectionVerdict, Peer, RequestHead, authorize_connection, authorize_request, still_allowed,
 };
 pub use balance::{Ask, Choice, Tried, choose};
+pub use decider::Decider;
 pub use denial::{Denial, DenialKind};
 pub use destination::{
     Destination, ServiceTarget, WorkloadTarget, destination, permit_workload, protocol_of,

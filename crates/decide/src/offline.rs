@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tacit_model::Now;
 
 use crate::denial::{Denial, DenialKind};
 
 /// How old the node's knowledge is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Freshness {
     /// Younger than half of `maxOffline`.
     Fresh,

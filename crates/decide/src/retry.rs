@@ -9,13 +9,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tacit_model::resilience::{Backoff, Budget, Resilience, RetryOn};
 use tacit_model::{Dice, Now, Provenance, ServiceName, WorkloadName};
 
 use crate::state::{State, reached};
+use crate::view::Seen;
 
 /// How much of a request had been sent when its try ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Sent {
     /// Not one byte.
     Nothing,
@@ -24,7 +26,7 @@ pub enum Sent {
 }
 
 /// How one try ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TryOutcome {
     /// The node answered, but its application does not accept connections; nothing was sent.
     ApplicationRefused,
@@ -53,7 +55,7 @@ pub enum TryOutcome {
 }
 
 /// What to do after a try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RetryDecision {
     /// Try again after this pause.
     Again {
@@ -66,7 +68,7 @@ pub enum RetryDecision {
 }
 
 /// Why it is not tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum GiveUp {
     /// The tries that the policy allows are used up.
     Attempts,
@@ -85,7 +87,7 @@ pub enum GiveUp {
 }
 
 /// One request on its way through its tries.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     source: WorkloadName,
     service: ServiceName,
@@ -109,6 +111,19 @@ impl Progress {
         caller_limit: Option<Duration>,
         now: Now,
     ) -> Self {
+        Self::begin_seen(state, r, route, method, caller_limit, now, None)
+    }
+
+    /// Like [`Progress::begin`], and tells what it read and wrote to `seen`.
+    pub(crate) fn begin_seen(
+        state: &State,
+        r: &Resilience,
+        route: (&WorkloadName, &ServiceName),
+        method: &str,
+        caller_limit: Option<Duration>,
+        now: Now,
+        seen: Option<&mut Seen>,
+    ) -> Self {
         let (source, service) = route;
         let policy = Some(r.request.value).filter(|limit| !limit.is_zero());
         let limit = match (policy, caller_limit) {
@@ -116,7 +131,8 @@ impl Progress {
             (a, b) => a.or(b),
         };
         let key = (source.clone(), service.clone());
-        state.with_budget(&key, |window| window.request(&r.budget.value, now));
+        let count = |window: &mut BudgetWindow| window.request(&r.budget.value, now);
+        with_budget(state, &key, seen, count);
         Self {
             source: key.0,
             service: key.1,
@@ -148,6 +164,11 @@ impl Progress {
         }
     }
 
+    /// Who calls what.
+    pub(crate) fn route(&self) -> (&WorkloadName, &ServiceName) {
+        (&self.source, &self.service)
+    }
+
     /// Tries made so far, the first included.
     #[must_use]
     pub fn tries(&self) -> u32 {
@@ -156,7 +177,7 @@ impl Progress {
 }
 
 /// Which limit ends a try.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TryLimit {
     /// `perTry`: the outcome is `PerTryTimeout`.
     PerTry(Duration),
@@ -177,6 +198,20 @@ pub fn after_try(
     now: Now,
     dice: Dice,
 ) -> RetryDecision {
+    let try_ended = (outcome, body_replayable);
+    after_try_seen(r, state, progress, try_ended, now, dice, None)
+}
+
+/// Like [`after_try`], and tells what it read and wrote to `seen`.
+pub(crate) fn after_try_seen(
+    r: &Resilience,
+    state: &State,
+    progress: &mut Progress,
+    (outcome, body_replayable): (&TryOutcome, bool),
+    now: Now,
+    dice: Dice,
+    seen: Option<&mut Seen>,
+) -> RetryDecision {
     match consider(r, progress, outcome, body_replayable, now) {
         Consider::GiveUp(why) => RetryDecision::GiveUp(why),
         Consider::Free(kind) => {
@@ -190,7 +225,7 @@ pub fn after_try(
                 outside_budget: true,
             }
         }
-        Consider::Budgeted => budgeted(r, state, progress, now, dice),
+        Consider::Budgeted => budgeted(r, state, progress, now, dice, seen),
     }
 }
 
@@ -200,6 +235,7 @@ fn budgeted(
     progress: &mut Progress,
     now: Now,
     dice: Dice,
+    seen: Option<&mut Seen>,
 ) -> RetryDecision {
     let pause = pause(&r.backoff.value, progress.further, dice);
     let too_late = |deadline: Now| reached(deadline, now.plus(pause));
@@ -207,7 +243,8 @@ fn budgeted(
         return RetryDecision::GiveUp(GiveUp::Deadline);
     }
     let key = (progress.source.clone(), progress.service.clone());
-    if !state.with_budget(&key, |window| window.take(&r.budget.value, now)) {
+    let take = |window: &mut BudgetWindow| window.take(&r.budget.value, now);
+    if !with_budget(state, &key, seen, take) {
         return RetryDecision::GiveUp(GiveUp::Budget);
     }
     progress.further += 1;
@@ -215,6 +252,24 @@ fn budgeted(
         pause,
         outside_budget: false,
     }
+}
+
+/// Acts on the window; what was read and written is copied under the same lock.
+fn with_budget<T>(
+    state: &State,
+    key: &(WorkloadName, ServiceName),
+    seen: Option<&mut Seen>,
+    act: impl FnOnce(&mut BudgetWindow) -> T,
+) -> T {
+    let Some(seen) = seen else {
+        return state.with_budget(key, act);
+    };
+    state.with_budget(key, |window| {
+        seen.before.budget(key, window);
+        let result = act(window);
+        seen.after.budget(key, window);
+        result
+    })
 }
 
 enum Consider {
@@ -366,7 +421,7 @@ const PARTS: u64 = 20;
 ///
 /// A further try is allowed while the window has room, else while the reserve of
 /// `minPerSecond` has; the reserve holds what one second brings.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BudgetWindow {
     /// Newest last; at most [`PARTS`], each one part of the interval long.
     parts: VecDeque<Part>,
@@ -374,7 +429,7 @@ pub(crate) struct BudgetWindow {
     reserve: Option<(u128, Now)>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Part {
     /// Start of the part, in parts since the clock's beginning.
     number: u64,

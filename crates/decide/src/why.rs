@@ -282,7 +282,7 @@ impl Explaining<'_> {
         let state = self.state.unwrap_or(&nothing_learnt);
         let before = self.trace.0.len();
         let trace = Some(&mut self.trace);
-        let choice = choose_traced(self.s, state, &ask, self.now, self.dice, trace);
+        let choice = choose_traced(self.s, state, &ask, self.now, self.dice, trace, None);
         for step in &mut self.trace.0[before..] {
             step.assumed = self.state.is_none();
         }

@@ -10,6 +10,7 @@ mod access;
 mod failover;
 mod health;
 mod reference;
+mod replay;
 mod resilience;
 mod retry;
 mod why;

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tacit_decide::retry::{GiveUp, Progress, RetryDecision, after_try};
+use tacit_decide::retry::{GiveUp, RetryDecision};
 use tacit_decide::{
-    Ask, Choice, Denial, DenialKind, Destination, DialPermit, ServiceTarget, WorkloadTarget,
-    choose, destination, offline, permit_workload, resilience,
+    Ask, Choice, Decider, Denial, DenialKind, Destination, DialPermit, ServiceTarget,
+    WorkloadTarget,
 };
 use tacit_model::event::{Party, Reporter};
 use tacit_model::resilience::Resilience;
 use tacit_model::tables::WorkloadRow;
-use tacit_model::{NodeName, Snapshot, WorkloadName};
+use tacit_model::{NodeName, WorkloadName};
 use tacit_transport::{DialError, Stream};
 
 use crate::connection::Connection;
@@ -103,19 +103,20 @@ async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Res
         return connection.reject(&flight, why);
     }
     let snapshot = (half.worker.snapshot)();
-    let (source, route) = match route(half, &snapshot) {
+    let decider = half.worker.decider(&snapshot, &flight.id);
+    let (source, route) = match route(half, &decider) {
         Ok(found) => found,
         Err(denial) => return connection.refuse(&flight, denial),
     };
     let resilience = match &route {
-        Route::Service(target) => resilience::effective(&snapshot, &target.service, &source),
+        Route::Service(target) => decider.effective(&target.service, &source),
         Route::Workload(_) => Resilience::default(),
     };
     let limit = deadline::of_caller(&head.headers);
     let call = Call::new(
         &caller,
         &flight,
-        (snapshot, source),
+        (Arc::clone(&snapshot), source),
         resilience,
         (head, body),
     );
@@ -126,20 +127,20 @@ async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Res
 }
 
 /// Decides where requests go, by the snapshot of now.
-fn route(half: &ClientHalf, snapshot: &Snapshot) -> Result<(Arc<WorkloadRow>, Route), Denial> {
-    offline::admit((half.worker.freshness)())?;
+fn route(half: &ClientHalf, decider: &Decider<'_>) -> Result<(Arc<WorkloadRow>, Route), Denial> {
+    decider.admit((half.worker.freshness)())?;
     let unknown = |reason: String| Denial {
         kind: DenialKind::UnknownDestination,
         reason,
         by: None,
     };
-    let Some(source) = snapshot.workloads.get(&half.source) else {
+    let Some(source) = decider.snapshot.workloads.get(&half.source) else {
         return Err(unknown(format!(
             "workload {} is not in the mesh",
             half.source
         )));
     };
-    let route = match destination(snapshot, half.to) {
+    let route = match decider.destination(half.to) {
         Destination::Service(target) => Route::Service(target),
         Destination::Workload(target) => Route::Workload(target),
         Destination::Denied(denial) => return Err(denial),
@@ -157,19 +158,15 @@ async fn to_service(
     limit: Option<Duration>,
 ) -> Response<ResponseBody> {
     let worker = Rc::clone(&call.caller.half.worker);
-    let (state, now) = (&*worker.state, || (worker.clock)());
+    let now = || (worker.clock)();
+    let snapshot = Arc::clone(&call.snapshot);
+    let decider = worker.decider(&snapshot, &call.flight.id);
     let service = &target.service;
     call.flight.service.replace(Some(service.name.clone()));
     let route = (&call.source.name, &service.name);
     let method = call.head.method.as_str();
-    let mut progress = Progress::begin(
-        state,
-        &call.resilience,
-        route,
-        method,
-        limit,
-        call.flight.started,
-    );
+    let started = call.flight.started;
+    let mut progress = decider.begin(&call.resilience, route, method, limit, started);
     let mut tried = Vec::new();
     let mut last = None;
     loop {
@@ -180,14 +177,14 @@ async fn to_service(
             tried: &tried,
             control_stale: (worker.control_stale)(),
         };
-        let choice = match choose(&call.snapshot, state, &ask, now(), (worker.dice)()) {
+        let choice = match decider.choose(&ask, now(), (worker.dice)()) {
             Ok(choice) => choice,
             Err(denial) => return call.no_endpoint(last, denial),
         };
         tried.push(choice.tried());
         call.flight.tries.set(progress.tries());
         let (aim, serving) = aim(&call, choice);
-        let time = call.time(&progress, now());
+        let time = call.time(&decider, &progress, now());
         let came = call.attempt(aim, progress.tries(), &time).await;
         if came.is_failed() && call.upload.is_broken() {
             return call.abandon();
@@ -197,15 +194,8 @@ async fn to_service(
         let replayable = call.upload.is_replayable();
         let policy = &call.resilience;
         let dice = (worker.dice)();
-        match after_try(
-            policy,
-            state,
-            &mut progress,
-            &outcome,
-            replayable,
-            now(),
-            dice,
-        ) {
+        let ended = (&outcome, replayable);
+        match decider.after_try(policy, &mut progress, ended, now(), dice) {
             RetryDecision::Again { pause, .. } => {
                 last = discard(came);
                 if !pause.is_zero() {
@@ -227,7 +217,7 @@ fn aim(call: &Call<'_>, choice: Choice) -> (Aim, Serving) {
     let worker = Rc::clone(&call.caller.half.worker);
     let serving = Serving::new(
         worker,
-        Arc::clone(&call.snapshot),
+        (Arc::clone(&call.snapshot), Arc::clone(&call.flight.id)),
         choice.service,
         choice.endpoint,
         choice.in_flight,
@@ -245,7 +235,9 @@ async fn to_workload(
     target: &WorkloadTarget,
     limit: Option<Duration>,
 ) -> Response<ResponseBody> {
-    let permit = permit_workload(&call.snapshot, &call.source, target);
+    let worker = &call.caller.half.worker;
+    let decider = worker.decider(&call.snapshot, &call.flight.id);
+    let permit = decider.permit_workload(&call.source, target);
     let aim = Aim {
         permit,
         workload: Arc::clone(&target.workload),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use http::{Request, Response, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tacit_decide::{Denial, InspectPermit, RequestHead, RequestPermit, authorize_request, offline};
+use tacit_decide::{Denial, InspectPermit, RequestHead, RequestPermit};
 use tacit_model::ServiceName;
 use tacit_model::event::{Audited, Party, Reporter};
 use tacit_transport::Stream;
@@ -82,8 +82,9 @@ async fn respond(callee: Rc<Callee>, request: Request<Incoming>) -> Response<Res
         path: head.uri.path(),
         host: headers::host(&head),
     };
-    let admitted = offline::admit((half.worker.freshness)());
-    match admitted.and_then(|()| authorize_request(&snapshot, &half.permit, &asked)) {
+    let decider = half.worker.decider(&snapshot, &flight.id);
+    let admitted = decider.admit((half.worker.freshness)());
+    match admitted.and_then(|()| decider.authorize_request(&half.permit, &asked)) {
         Ok(permit) => {
             flight.audit.replace(permit.audit().map(audited));
             forward(&callee, permit, (head, body), &flight).await

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Method;
-use tacit_decide::State;
 use tacit_decide::offline::Freshness;
+use tacit_decide::record::Entry;
+use tacit_decide::{Decider, State};
 use tacit_model::event::Event;
 use tacit_model::{Dice, Now, Snapshot, SpiffeId, WorkloadName};
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub control_stale: Box<dyn Fn() -> bool>,
     /// Takes each request's one event.
     pub events: Box<dyn Fn(Event)>,
+    /// Takes each decision with all that it was made from; absent: nobody wants them.
+    pub decisions: Option<Box<dyn Fn(Entry)>>,
     /// True once the worker drains: requests under way are finished, then connections close.
     pub drain: watch::Receiver<bool>,
 }
@@ -44,6 +47,7 @@ pub struct Worker {
     pub(crate) freshness: Box<dyn Fn() -> Freshness>,
     pub(crate) control_stale: Box<dyn Fn() -> bool>,
     pub(crate) events: Box<dyn Fn(Event)>,
+    decisions: Option<Box<dyn Fn(Entry)>>,
     pub(crate) drain: watch::Receiver<bool>,
     /// To server halves.
     pub(crate) inner: Rc<Connections<InnerKey>>,
@@ -81,6 +85,7 @@ impl Worker {
             freshness,
             control_stale,
             events,
+            decisions,
             drain,
         } = settings;
         let common = [
@@ -100,11 +105,26 @@ impl Worker {
             freshness,
             control_stale,
             events,
+            decisions,
             inner: Connections::new(limits::INNER_IDLE, drain.clone()),
             applications: Connections::new(limits::APPLICATION_IDLE, drain.clone()),
             drain,
             methods: common.map(|m| (m.clone(), m.as_str().into())).into(),
         })
+    }
+
+    /// Decides for one request by its snapshot.
+    pub(crate) fn decider<'a>(
+        &'a self,
+        snapshot: &'a Arc<Snapshot>,
+        id: &'a Arc<str>,
+    ) -> Decider<'a> {
+        Decider {
+            snapshot,
+            state: &self.state,
+            id,
+            log: self.decisions.as_deref(),
+        }
     }
 
     /// The method as shared text, without an allocation for common ones.

@@ -1,9 +1,11 @@
 //! Time and chance as plain values, so that a decision can be replayed.
 
+use serde::{Deserialize, Serialize};
+
 /// A reading of both clocks, taken once by the shell that asks for a decision.
 ///
 /// Certificates, tokens and expiries use `unix_ns`; intervals and timers use `monotonic_ns`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Now {
     /// Nanoseconds since 1970-01-01T00:00:00Z.
     pub unix_ns: u64,
@@ -30,7 +32,7 @@ impl Now {
 }
 
 /// Random numbers drawn by the shell before a decision; the decision only reads them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dice(pub u64);
 
 impl Dice {

@@ -160,6 +160,20 @@ impl Snapshot {
         Ok(())
     }
 
+    /// The rows that it was built from.
+    #[must_use]
+    pub fn tables(&self) -> Tables {
+        let rows = [Row::Mesh(self.mesh.clone())]
+            .into_iter()
+            .chain(self.services.values().cloned().map(Row::Service))
+            .chain(self.workloads.values().cloned().map(Row::Workload))
+            .chain(self.classes.values().cloned().map(Row::Class))
+            .chain(self.access.values().cloned().map(Row::Access))
+            .chain(self.namespaces.values().cloned().map(Row::Namespace))
+            .chain(self.run_grants.iter().cloned().map(Row::RunGrant));
+        Tables(rows.map(|row| (row.key(), row)).collect())
+    }
+
     /// The service with this virtual address.
     #[must_use]
     pub fn service_at(&self, address: IpAddr) -> Option<&Arc<ServiceRow>> {

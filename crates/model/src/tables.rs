@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::access::{Action, Cidr, Mode, Rule};
 use crate::failover::Failover;
 use crate::identity::{SpiffeId, TrustDomain};
@@ -129,7 +131,7 @@ pub struct AccessAttachment {
 }
 
 /// What travels on a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Protocol {
     /// Declared HTTP/1.1 or h2c: framed as HTTP from its first byte.
     Http,

@@ -34,10 +34,14 @@ pub(crate) fn load(dir: &StateDir, seal: &Seal) -> Result<Option<Kept>, Unusable
     let Some(content) = seal.read(dir, FILE)? else {
         return Ok(None);
     };
-    let (generation, tables) = read(&content).map_err(Unusable::Content)?;
-    let snapshot =
-        Snapshot::build(generation, &tables).map_err(|open| Unusable::Content(open.to_string()))?;
-    Ok(Some(Kept { snapshot, tables }))
+    open(&content).map(Some).map_err(Unusable::Content)
+}
+
+/// A generation of what [`encode`] made of it.
+pub(crate) fn open(content: &[u8]) -> Result<Kept, String> {
+    let (generation, tables) = read(content)?;
+    let snapshot = Snapshot::build(generation, &tables).map_err(|open| open.to_string())?;
+    Ok(Kept { snapshot, tables })
 }
 
 /// Forgets what was kept: the node joins anew.
@@ -46,7 +50,7 @@ pub(crate) fn forget(dir: &StateDir) -> std::io::Result<()> {
 }
 
 /// Form, epoch, number, then for each row: table, name and value, each with its length.
-fn encode(generation: Generation, tables: &Tables) -> Vec<u8> {
+pub(crate) fn encode(generation: Generation, tables: &Tables) -> Vec<u8> {
     let mut out = Vec::new();
     for number in [FORM, generation.epoch, generation.number] {
         out.extend_from_slice(&number.to_be_bytes());

@@ -212,6 +212,7 @@ pub(crate) struct Metrics {
     pub(crate) offline_seconds: Gauge<i64, AtomicI64>,
     pub(crate) stale: Gauge<i64, AtomicI64>,
     pub(crate) log_lines_dropped: Gauge<u64, AtomicU64>,
+    pub(crate) decisions_lost: Gauge<u64, AtomicU64>,
     known: Mutex<HashMap<CallLabels, Series>>,
 }
 
@@ -252,6 +253,7 @@ impl Metrics {
             offline_seconds: Gauge::default(),
             stale: Gauge::default(),
             log_lines_dropped: Gauge::default(),
+            decisions_lost: Gauge::default(),
             known: Mutex::default(),
         };
         metrics.register_traffic();
@@ -328,6 +330,8 @@ impl Metrics {
         node.register("stale", help, self.stale.clone());
         let help = "Access log lines dropped since the start because the disk was too slow";
         node.register("access_log_dropped", help, self.log_lines_dropped.clone());
+        let help = "Decision log lines lost since the start because the disk was too slow";
+        node.register("decision_log_lost", help, self.decisions_lost.clone());
     }
 
     /// Counts a finished connection or request.

@@ -19,6 +19,7 @@ use tokio::task::LocalSet;
 use crate::access_log::AccessLogWriter;
 use crate::control::Control;
 use crate::control_link::{self, CALL, Fault, fault, first_of, said};
+use crate::decision_log::DecisionLog;
 use crate::error::NodeError;
 use crate::events::Events;
 use crate::generation::{self, Kept};
@@ -119,6 +120,9 @@ async fn stop(control: &Rc<Control>, supervisor: tokio::task::JoinHandle<()>) {
         log::warn("node", "some programs did not end; they die with the node");
     }
     control.workers.all_done(Order::Drain).await;
+    if let Some(log) = &control.shared.decisions {
+        log.end();
+    }
     control.routes.borrow_mut().clear();
     control.host.borrow_mut().tear_down();
 }
@@ -189,9 +193,11 @@ fn shared(settings: &Settings, membership: &Membership) -> Result<Arc<Shared>, N
         .map_err(|e| NodeError::state(&settings.resolv_conf, e))?;
     let events = Events::new(AccessLogWriter::start(&settings.access_log)?);
     let nothing = nothing_yet(&membership.id.trust_domain)?;
+    let decisions = settings.decision_log.as_deref();
+    let decisions = decisions.map(|path| DecisionLog::start(path, &settings.node));
     Ok(Shared::new(
         nothing,
-        events,
+        (events, decisions.transpose()?),
         resolvers,
         usize::try_from(most).unwrap_or(usize::MAX),
     ))

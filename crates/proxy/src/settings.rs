@@ -39,6 +39,8 @@ pub struct Settings {
     pub workers: usize,
     /// Where the access log goes.
     pub access_log: AccessLog,
+    /// Where each decision is logged, to be made again by `replay`; absent: nowhere.
+    pub decision_log: Option<PathBuf>,
     /// Keys, certificates and the last generation, mode 0700; made if absent.
     pub state_dir: PathBuf,
     /// Where `tacit run` asks. Its directory exists; a stale socket is replaced.

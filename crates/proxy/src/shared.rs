@@ -14,6 +14,7 @@ use tacit_model::{
 };
 use tacit_transport::IdentityStore;
 
+use crate::decision_log::DecisionLog;
 use crate::error::NodeError;
 use crate::events::Events;
 
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) identities: IdentityStore,
     pub(crate) resolvers: Vec<SocketAddr>,
     pub(crate) events: Events,
+    pub(crate) decisions: Option<DecisionLog>,
     connections: AtomicUsize,
     most_connections: usize,
     clock: Instant,
@@ -63,7 +65,7 @@ pub(crate) struct Place(());
 impl Shared {
     pub(crate) fn new(
         nothing_yet: Snapshot,
-        events: Events,
+        (events, decisions): (Events, Option<DecisionLog>),
         resolvers: Vec<SocketAddr>,
         most_connections: usize,
     ) -> Arc<Self> {
@@ -75,6 +77,7 @@ impl Shared {
             identities: IdentityStore::new(),
             resolvers,
             events,
+            decisions,
             connections: AtomicUsize::new(0),
             most_connections,
             clock: Instant::now(),
@@ -89,8 +92,16 @@ impl Shared {
 
     /// The snapshot, if anything may pass by it.
     pub(crate) fn open(&self) -> Result<Arc<Snapshot>, Closed> {
-        offline::admit(self.freshness()).map_err(Closed::Denied)?;
+        self.open_if(|_, freshness| offline::admit(freshness))
+    }
+
+    /// The snapshot, if `admit` lets anything pass by it and it is one.
+    pub(crate) fn open_if(
+        &self,
+        admit: impl FnOnce(&Arc<Snapshot>, Freshness) -> Result<(), Denial>,
+    ) -> Result<Arc<Snapshot>, Closed> {
         let snapshot = self.current();
+        admit(&snapshot, self.freshness()).map_err(Closed::Denied)?;
         if snapshot.generation == Generation::default() {
             return Err(Closed::NoGeneration);
         }

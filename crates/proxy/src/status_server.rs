@@ -82,6 +82,14 @@ where
     });
 }
 
+fn metrics_text(control: &Control) -> Result<String, std::fmt::Error> {
+    let events = &control.shared.events;
+    if let Some(log) = &control.shared.decisions {
+        events.metrics.decisions_lost.set(log.lost());
+    }
+    events.text()
+}
+
 fn answer(control: &Control, request: &Request<Incoming>) -> Response<Body> {
     if request.method() != Method::GET {
         return plain(
@@ -91,7 +99,7 @@ fn answer(control: &Control, request: &Request<Incoming>) -> Response<Body> {
         );
     }
     match request.uri().path() {
-        "/metrics" => match control.shared.events.text() {
+        "/metrics" => match metrics_text(control) {
             Ok(text) => {
                 let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 plain(StatusCode::OK, kind, text)

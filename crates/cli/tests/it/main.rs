@@ -7,6 +7,7 @@
 
 mod address;
 mod command_line;
+mod decisions;
 mod faults;
 mod hello;
 mod installed;

@@ -9,6 +9,8 @@ use tacit_lab::{Machine, Running};
 pub(crate) struct Mesh {
     pub(crate) machine: Machine,
     pub(crate) up: Option<Running>,
+    /// Of `up`, besides the directory.
+    options: Vec<String>,
 }
 
 impl Mesh {
@@ -19,19 +21,41 @@ impl Mesh {
 
     /// The same with the binary at another path.
     pub(crate) fn up_with(tacit: &Path, files: &[(&str, &str)]) -> Self {
+        Self::start_up(tacit, files, |_| Vec::new())
+    }
+
+    /// The same with further options, which may name files of the machine's directory.
+    pub(crate) fn up_told(
+        files: &[(&str, &str)],
+        options: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Self {
+        Self::start_up(binary(), files, options)
+    }
+
+    fn start_up(
+        tacit: &Path,
+        files: &[(&str, &str)],
+        options: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Self {
         let machine = Machine::start(tacit).unwrap();
         for (name, text) in files {
             machine.write(&format!("mesh/{name}"), text).unwrap();
         }
         std::fs::create_dir_all(machine.directory().join("mesh")).unwrap();
-        let mut mesh = Self { machine, up: None };
+        let options = options(machine.directory());
+        let mut mesh = Self {
+            machine,
+            up: None,
+            options,
+        };
         mesh.up_again();
         mesh
     }
 
     /// Brings up a mesh that has been stopped.
     pub(crate) fn up_again(&mut self) {
-        let up = self.machine.tacit(&["up", "-f", "mesh"]);
+        let mut up = self.machine.tacit(&["up", "-f", "mesh"]);
+        up.args(&self.options);
         self.up = Some(self.machine.start_command(up).unwrap());
         let answers = || self.run(&["status"]).status.success() && self.node_answers();
         self.machine

@@ -10,7 +10,7 @@ use http::{Request, Response, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tacit_decide::retry::{Progress, Sent, TryLimit, TryOutcome};
-use tacit_decide::{Denial, DenialKind, DialPermit};
+use tacit_decide::{Decider, Denial, DenialKind, DialPermit};
 use tacit_model::event::Party;
 use tacit_model::resilience::Resilience;
 use tacit_model::tables::WorkloadRow;
@@ -86,10 +86,10 @@ impl<'a> Call<'a> {
     }
 
     /// The limits of the next try.
-    pub(super) fn time(&self, progress: &Progress, now: Now) -> TryTime {
+    pub(super) fn time(&self, decider: &Decider<'_>, progress: &Progress, now: Now) -> TryTime {
         let left = progress.deadline().map(|deadline| deadline.since(now));
         TryTime {
-            headers: progress.try_limit(&self.resilience, now),
+            headers: decider.try_limit(&self.resilience, progress, now),
             deadline: left.map(|left| Instant::now() + left),
             left,
         }

@@ -15,6 +15,8 @@ use crate::worker::Worker;
 pub(crate) struct Serving {
     worker: Rc<Worker>,
     snapshot: Arc<Snapshot>,
+    /// Of the request.
+    id: Arc<str>,
     service: Arc<ServiceRow>,
     endpoint: SocketAddr,
     _in_flight: InFlight,
@@ -23,7 +25,7 @@ pub(crate) struct Serving {
 impl Serving {
     pub(super) fn new(
         worker: Rc<Worker>,
-        snapshot: Arc<Snapshot>,
+        (snapshot, id): (Arc<Snapshot>, Arc<str>),
         service: Arc<ServiceRow>,
         endpoint: SocketAddr,
         in_flight: InFlight,
@@ -31,6 +33,7 @@ impl Serving {
         Self {
             worker,
             snapshot,
+            id,
             service,
             endpoint,
             _in_flight: in_flight,
@@ -40,7 +43,7 @@ impl Serving {
     /// The endpoint's health learns from the outcome.
     pub(crate) fn report(&self, outcome: &TryOutcome) {
         let now = (self.worker.clock)();
-        let state = &self.worker.state;
-        state.on_result(&self.snapshot, &self.service, self.endpoint, outcome, now);
+        let decider = self.worker.decider(&self.snapshot, &self.id);
+        decider.on_result(&self.service, self.endpoint, outcome, now);
     }
 }

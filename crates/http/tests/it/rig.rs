@@ -95,6 +95,7 @@ impl Rig {
                 Box::new(move || fresh.get())
             },
             control_stale: Box::new(|| false),
+            decisions: None,
             events: {
                 let events = Rc::clone(&events);
                 Box::new(move |event| events.borrow_mut().push(event))

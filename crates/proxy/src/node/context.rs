@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tacit_decide::Decider;
 use tacit_decide::health::SessionSign;
+use tacit_decide::record::Entry;
 use tacit_model::event::{Audited, Ending, Event, EventKind, Party, Reporter};
 use tacit_model::tables::WorkloadRow;
 use tacit_model::{Dice, ServiceName, Snapshot};
@@ -14,7 +16,7 @@ use tokio::sync::watch;
 
 use super::local::Local;
 use super::registry::Registry;
-use crate::shared::Shared;
+use crate::shared::{Closed, Shared};
 
 /// One per worker thread; everything in it stays there.
 pub(crate) struct Context {
@@ -29,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) draining: watch::Sender<bool>,
     closing: watch::Sender<bool>,
     dice: Rc<Cell<Dice>>,
+    decisions: Option<Box<dyn Fn(Entry)>>,
 }
 
 impl Context {
@@ -48,6 +51,7 @@ impl Context {
             draining,
             closing: watch::Sender::new(false),
             dice,
+            decisions: told(&shared),
             shared,
         })
     }
@@ -70,6 +74,26 @@ impl Context {
         self.closing.send_replace(true);
     }
 
+    /// Decides for one connection by its snapshot.
+    pub(crate) fn decider<'a>(
+        &'a self,
+        snapshot: &'a Arc<Snapshot>,
+        id: &'a Arc<str>,
+    ) -> Decider<'a> {
+        Decider {
+            snapshot,
+            state: &self.shared.state,
+            id,
+            log: self.decisions.as_deref(),
+        }
+    }
+
+    /// The snapshot, if the connection may pass by it.
+    pub(crate) fn open(&self, id: &Arc<str>) -> Result<Arc<Snapshot>, Closed> {
+        self.shared
+            .open_if(|snapshot, freshness| self.decider(snapshot, id).admit(freshness))
+    }
+
     /// Fresh random numbers.
     pub(crate) fn dice(&self) -> Dice {
         roll(&self.dice)
@@ -89,6 +113,17 @@ fn roll(dice: &Cell<Dice>) -> Dice {
     Dice(number)
 }
 
+/// Takes decisions, if there is a log of them.
+fn told(shared: &Arc<Shared>) -> Option<Box<dyn Fn(Entry)>> {
+    shared.decisions.as_ref()?;
+    let shared = shared.clone();
+    Some(Box::new(move |entry| {
+        if let Some(log) = &shared.decisions {
+            log.tell(entry);
+        }
+    }))
+}
+
 fn http_settings(
     shared: &Arc<Shared>,
     dice: &Rc<Cell<Dice>>,
@@ -104,6 +139,7 @@ fn http_settings(
         freshness: Box::new(move || fresh.freshness()),
         control_stale: Box::new(move || silent.control_is_silent()),
         events: Box::new(move |event| events.events.finished(event)),
+        decisions: told(shared),
         drain,
     }
 }

@@ -5,9 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tacit_decide::{
-    ConnectionPermit, ConnectionVerdict, Denial, InspectPermit, Peer, authorize_connection,
-};
+use tacit_decide::{ConnectionPermit, ConnectionVerdict, Denial, InspectPermit, Peer};
 use tacit_http::{ServerHalf, serve_server_half};
 use tacit_model::Snapshot;
 use tacit_model::event::{Audited, Ending, Fault, Party, Reporter};
@@ -218,10 +216,11 @@ impl Call {
         peer: Peer,
         id: Option<Arc<str>>,
     ) -> Result<Self, String> {
-        let snapshot = context.shared.open().map_err(|closed| closed.to_string())?;
-        let row = row(&snapshot, local).ok_or_else(|| judge::unknown(local))?;
-        let verdict = authorize_connection(&snapshot, row, port, &peer);
         let id = id.unwrap_or_else(|| context.new_id());
+        let snapshot = context.open(&id).map_err(|closed| closed.to_string())?;
+        let row = row(&snapshot, local).ok_or_else(|| judge::unknown(local))?;
+        let decider = context.decider(&snapshot, &id);
+        let verdict = decider.authorize_connection(row, port, &peer);
         let (caller, callee) = (caller(&snapshot, &peer), party(&snapshot, row, port));
         let mut record = Record::new(context, id, Reporter::Destination, caller, callee);
         record.service = service_behind(&snapshot, row, port);

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tacit_decide::retry::{Progress, RetryDecision, TryOutcome, after_try};
+use tacit_decide::retry::{RetryDecision, TryOutcome};
 use tacit_decide::state::InFlight;
 use tacit_decide::{
-    Ask, Choice, Denial, Destination, DialPermit, ServiceTarget, WorkloadTarget, choose,
-    destination, permit_workload, resilience,
+    Ask, Choice, Decider, Denial, Destination, DialPermit, ServiceTarget, WorkloadTarget,
+    destination,
 };
 use tacit_http::{ClientHalf, Dial, DialAsk, serve_client_half};
 use tacit_model::Snapshot;
@@ -43,21 +43,20 @@ pub(crate) async fn serve(context: &Rc<Context>, local: &Arc<Local>, stream: Tcp
         return;
     }
     let stream = Stream::from_tcp(stream);
-    let snapshot = context.shared.current();
-    if let Err(closed) = context.shared.open()
-        && !speaks_http(&snapshot, to)
-    {
-        return refuse_closed(context, local, to, stream, closed);
-    }
-    let Some(source) = row(&snapshot, local).cloned() else {
-        return refuse(
-            context,
-            new_record(context, local, to),
-            stream,
-            &judge::unknown(local),
-        );
-    };
     let mut record = new_record(context, local, to);
+    let snapshot = match context.open(&record.id) {
+        Ok(snapshot) => snapshot,
+        Err(closed) => {
+            let snapshot = context.shared.current();
+            if !speaks_http(&snapshot, to) {
+                return refuse_closed(context, record, stream, closed);
+            }
+            snapshot
+        }
+    };
+    let Some(source) = row(&snapshot, local).cloned() else {
+        return refuse(context, record, stream, &judge::unknown(local));
+    };
     record.source = party(&snapshot, &source, 0);
     record.source.address = Some(stream.remote());
     let out = Outbound {
@@ -67,7 +66,7 @@ pub(crate) async fn serve(context: &Rc<Context>, local: &Arc<Local>, stream: Tcp
         snapshot,
         source,
     };
-    match destination(&out.snapshot, to) {
+    match out.decider(&record).destination(to) {
         Destination::Denied(denial) => deny(context, record, stream, denial),
         Destination::Outside(permit) => {
             context.shared.events.metrics.outside_connections.inc();
@@ -116,8 +115,7 @@ fn new_record(context: &Context, local: &Local, to: SocketAddr) -> Record {
     )
 }
 
-fn refuse_closed(context: &Context, local: &Local, to: SocketAddr, stream: Stream, closed: Closed) {
-    let record = new_record(context, local, to);
+fn refuse_closed(context: &Context, record: Record, stream: Stream, closed: Closed) {
     match closed {
         Closed::NoGeneration => refuse(context, record, stream, &closed.to_string()),
         Closed::Denied(denial) => deny(context, record, stream, denial),
@@ -168,6 +166,10 @@ struct Chosen {
 }
 
 impl Outbound<'_> {
+    fn decider<'a>(&'a self, record: &'a Record) -> Decider<'a> {
+        self.context.decider(&self.snapshot, &record.id)
+    }
+
     /// Requests are routed one by one; each ends in its own event.
     async fn http(&self, record: Record, stream: Stream) {
         let (context, local) = (self.context.clone(), self.local.clone());
@@ -186,13 +188,15 @@ impl Outbound<'_> {
     /// else is.
     async fn to_service(&self, target: &ServiceTarget, mut record: Record, stream: Stream) {
         record.service = Some(target.service.name.clone());
-        let policy = resilience::effective(&self.snapshot, &target.service, &self.source);
+        let policy = self
+            .decider(&record)
+            .effective(&target.service, &self.source);
         let limits = RelayLimits {
             idle: idle_of(&policy),
         };
         match self.open(target, &policy, &mut record).await {
             Ok((opened, chosen)) => {
-                self.learn(&chosen, &TryOutcome::Status(200));
+                self.learn(&record, &chosen, &TryOutcome::Status(200));
                 self.pass(record, stream, Ok(opened), limits).await;
                 drop(chosen);
             }
@@ -216,9 +220,11 @@ impl Outbound<'_> {
         record: &mut Record,
     ) -> Result<(Stream, Chosen), NotOpened> {
         let shared = &self.context.shared;
+        let id = Arc::clone(&record.id);
         let route = (&self.source.name, &target.service.name);
         let now = shared.now();
-        let mut progress = Progress::begin(&shared.state, policy, route, "CONNECT", None, now);
+        let decider = self.context.decider(&self.snapshot, &id);
+        let mut progress = decider.begin(policy, route, "CONNECT", None, now);
         let mut tried = Vec::new();
         let mut last = None;
         loop {
@@ -230,7 +236,7 @@ impl Outbound<'_> {
                 control_stale: shared.control_is_silent(),
             };
             let dice = self.context.dice();
-            let chosen = choose(&self.snapshot, &shared.state, &ask, shared.now(), dice);
+            let chosen = decider.choose(&ask, shared.now(), dice);
             let choice = match chosen {
                 Ok(choice) => choice,
                 Err(denial) => {
@@ -252,24 +258,16 @@ impl Outbound<'_> {
                 endpoint,
                 _in_flight: in_flight,
             };
-            let error = match self.dial(permit, &workload, policy, &record.id).await {
+            let error = match self.dial(permit, &workload, policy, &id).await {
                 Ok(stream) => return Ok((stream, chosen)),
                 Err(error) => error,
             };
             let outcome = outcome_of(&error);
-            self.learn(&chosen, &outcome);
+            self.learn(record, &chosen, &outcome);
             let dice = self.context.dice();
             let now = shared.now();
             // Not a byte of the application was sent: all of it is still there.
-            match after_try(
-                policy,
-                &shared.state,
-                &mut progress,
-                &outcome,
-                true,
-                now,
-                dice,
-            ) {
+            match decider.after_try(policy, &mut progress, (&outcome, true), now, dice) {
                 RetryDecision::Again { pause, .. } => tokio::time::sleep(pause).await,
                 RetryDecision::GiveUp(_) => return Err(NotOpened::Dial(error)),
             }
@@ -278,7 +276,7 @@ impl Outbound<'_> {
     }
 
     async fn to_workload(&self, target: &WorkloadTarget, mut record: Record, stream: Stream) {
-        let permit = permit_workload(&self.snapshot, &self.source, target);
+        let permit = self.decider(&record).permit_workload(&self.source, target);
         record.destination = party(&self.snapshot, &target.workload, target.port);
         let policy = Resilience::default();
         let dialled = self
@@ -309,12 +307,10 @@ impl Outbound<'_> {
             .await
     }
 
-    fn learn(&self, chosen: &Chosen, outcome: &TryOutcome) {
-        let shared = &self.context.shared;
-        let (service, endpoint) = (&chosen.service, chosen.endpoint);
-        shared
-            .state
-            .on_result(&self.snapshot, service, endpoint, outcome, shared.now());
+    fn learn(&self, record: &Record, chosen: &Chosen, outcome: &TryOutcome) {
+        let now = self.context.shared.now();
+        self.decider(record)
+            .on_result(&chosen.service, chosen.endpoint, outcome, now);
     }
 
     /// Carries the bytes, if the connection stands; ends in its one event.

@@ -1,0 +1,219 @@
+//! Decides again from a record, in whatever process: the same functions must say the same.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use tacit_model::resilience::Resilience;
+use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
+use tacit_model::{ServiceName, Snapshot, WorkloadName};
+
+use crate::authorize::RequestHead;
+use crate::balance::Ask;
+use crate::decider::Decider;
+use crate::destination::WorkloadTarget;
+use crate::permit::InspectPermit;
+use crate::record::{
+    BeginAsked, ChooseAsked, Decision, Entry, LearnAsked, LimitAsked, Record, RequestAsked, Route,
+    TryAsked, WorkloadAsked,
+};
+use crate::resilience;
+use crate::retry::Progress;
+use crate::view::{NotRestored, StateView};
+
+/// Why a decision cannot be made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is about something that the snapshot does not have.
+    Missing(String),
+    /// Its state is none.
+    State(NotRestored),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(what) => write!(f, "its generation has no {what}"),
+            Self::State(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+/// Makes the decision of a record again, by the snapshot of its generation and by what it says
+/// was read of the state. The answer says anew what was read, so a record that lacks something
+/// differs.
+pub fn again(snapshot: &Arc<Snapshot>, record: &Record) -> Result<Record, Unfit> {
+    let nothing = StateView::default();
+    let view = match &record.decision {
+        Decision::AfterTry(decided) => &decided.asked.state,
+        Decision::Begin(decided) => &decided.asked.state,
+        Decision::Choose(decided) => &decided.asked.state,
+        Decision::Learn(decided) => &decided.asked.state,
+        Decision::Admit(_)
+        | Decision::AuthorizeConnection(_)
+        | Decision::AuthorizeRequest(_)
+        | Decision::Destination(_)
+        | Decision::Effective(_)
+        | Decision::PermitWorkload(_)
+        | Decision::TryLimit(_) => &nothing,
+    };
+    let restored = view.restore().map_err(Unfit::State)?;
+    let told = RefCell::new(None);
+    let log = |entry: Entry| drop(told.replace(Some(entry.record)));
+    let replay = Replay {
+        decider: Decider {
+            snapshot,
+            state: &restored.state,
+            id: &record.id,
+            log: Some(&log),
+        },
+    };
+    replay.decide(&record.decision)?;
+    told.into_inner()
+        .ok_or_else(|| Unfit::Missing("function that tells it".into()))
+}
+
+struct Replay<'a> {
+    decider: Decider<'a>,
+}
+
+impl Replay<'_> {
+    /// Decides; the decider tells what came out, so the values themselves are not needed.
+    fn decide(&self, decision: &Decision) -> Result<(), Unfit> {
+        match decision {
+            Decision::Admit(decided) => drop(self.decider.admit(decided.asked)),
+            Decision::AfterTry(decided) => self.after_try(&decided.asked)?,
+            Decision::AuthorizeConnection(decided) => {
+                let asked = &decided.asked;
+                let local = self.workload(&asked.workload)?;
+                drop(
+                    self.decider
+                        .authorize_connection(local, asked.port, &asked.peer),
+                );
+            }
+            Decision::AuthorizeRequest(decided) => self.authorize_request(&decided.asked),
+            Decision::Begin(decided) => self.begin(&decided.asked)?,
+            Decision::Choose(decided) => self.choose(&decided.asked)?,
+            Decision::Destination(decided) => drop(self.decider.destination(decided.asked)),
+            Decision::Effective(decided) => {
+                let (source, service) = self.route(&decided.asked)?;
+                drop(self.decider.effective(service, source));
+            }
+            Decision::Learn(decided) => self.learn(&decided.asked)?,
+            Decision::PermitWorkload(decided) => self.permit_workload(&decided.asked)?,
+            Decision::TryLimit(decided) => self.try_limit(&decided.asked)?,
+        }
+        Ok(())
+    }
+
+    fn workload(&self, name: &WorkloadName) -> Result<&Arc<WorkloadRow>, Unfit> {
+        let found = self.decider.snapshot.workloads.get(name);
+        found.ok_or_else(|| Unfit::Missing(format!("workload {name}")))
+    }
+
+    fn service(&self, name: &ServiceName) -> Result<&Arc<ServiceRow>, Unfit> {
+        let found = self.decider.snapshot.services.get(name);
+        found.ok_or_else(|| Unfit::Missing(format!("service {name}")))
+    }
+
+    fn route(&self, route: &Route) -> Result<(&Arc<WorkloadRow>, &Arc<ServiceRow>), Unfit> {
+        Ok((self.workload(&route.source)?, self.service(&route.service)?))
+    }
+
+    fn resilience(
+        &self,
+        source: &WorkloadName,
+        service: &ServiceName,
+    ) -> Result<Resilience, Unfit> {
+        let (source, service) = (self.workload(source)?, self.service(service)?);
+        Ok(resilience::effective(
+            self.decider.snapshot,
+            service,
+            source,
+        ))
+    }
+
+    fn resilience_of(&self, progress: &Progress) -> Result<Resilience, Unfit> {
+        let (source, service) = progress.route();
+        self.resilience(source, service)
+    }
+
+    fn begin(&self, asked: &BeginAsked) -> Result<(), Unfit> {
+        let Route { source, service } = &asked.route;
+        let r = self.resilience(source, service)?;
+        let to = (source, service);
+        drop(
+            self.decider
+                .begin(&r, to, &asked.method, asked.caller_limit, asked.now),
+        );
+        Ok(())
+    }
+
+    fn choose(&self, asked: &ChooseAsked) -> Result<(), Unfit> {
+        let (source, service) = self.route(&asked.route)?;
+        let found = service.ports.iter().find(|port| port.port == asked.port);
+        let port: &ServicePort = found.ok_or_else(|| {
+            Unfit::Missing(format!("port {} of service {}", asked.port, service.name))
+        })?;
+        let ask = Ask {
+            source,
+            service,
+            port,
+            tried: &asked.tried,
+            control_stale: asked.control_stale,
+        };
+        drop(self.decider.choose(&ask, asked.now, asked.dice));
+        Ok(())
+    }
+
+    fn try_limit(&self, asked: &LimitAsked) -> Result<(), Unfit> {
+        let r = self.resilience_of(&asked.progress)?;
+        let _limit = self.decider.try_limit(&r, &asked.progress, asked.now);
+        Ok(())
+    }
+
+    fn after_try(&self, asked: &TryAsked) -> Result<(), Unfit> {
+        let r = self.resilience_of(&asked.progress)?;
+        let mut progress = asked.progress.clone();
+        let ended = (&asked.outcome, asked.body_replayable);
+        let _decision = self
+            .decider
+            .after_try(&r, &mut progress, ended, asked.now, asked.dice);
+        Ok(())
+    }
+
+    fn learn(&self, asked: &LearnAsked) -> Result<(), Unfit> {
+        let service = self.service(&asked.service)?;
+        self.decider
+            .on_result(service, asked.endpoint, &asked.outcome, asked.now);
+        Ok(())
+    }
+
+    fn permit_workload(&self, asked: &WorkloadAsked) -> Result<(), Unfit> {
+        let target = WorkloadTarget {
+            workload: Arc::clone(self.workload(&asked.workload)?),
+            port: asked.port,
+            protocol: asked.protocol,
+        };
+        let source = self.workload(&asked.source)?;
+        drop(self.decider.permit_workload(source, &target));
+        Ok(())
+    }
+
+    fn authorize_request(&self, asked: &RequestAsked) {
+        let permit = InspectPermit {
+            workload: asked.workload.clone(),
+            port: asked.port,
+            peer: asked.peer.clone(),
+            protocol: asked.protocol,
+        };
+        let head = RequestHead {
+            method: &asked.method,
+            path: &asked.path,
+            host: &asked.host,
+        };
+        drop(self.decider.authorize_request(&permit, &head));
+    }
+}
