@@ -188,6 +188,16 @@ pub(crate) struct ControlArgs {
     pub(crate) ports: PortsArgs,
 }
 
+/// A cipher of TLS 1.3.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Cipher {
+    #[value(name = "aes-128-gcm")]
+    Aes128Gcm,
+    /// For those who must, such as users of the CNSA suite; costs a little more per byte.
+    #[value(name = "aes-256-gcm")]
+    Aes256Gcm,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct NodeArgs {
     /// The node's name.
@@ -253,6 +263,9 @@ pub(crate) struct TuningArgs {
     /// Worker threads of the node proxy; absent: one for each two cores, at most 8.
     #[arg(long)]
     pub(crate) workers: Option<usize>,
+    /// The cipher that sessions to other nodes ask for first; both are always accepted.
+    #[arg(long, value_enum, default_value = "aes-128-gcm")]
+    pub(crate) cipher: Cipher,
     /// Where the access log goes: `stdout`, `off`, or a file.
     #[arg(long, default_value = "access.log")]
     pub(crate) access_log: String,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use tacit_proxy::run_client::RunError;
 use tacit_proxy::run_protocol::{Publish, RefusalKind, RunPort, RunRequest};
 
-use crate::args::{ControlArgs, DemoArgs, NodeArgs, ReplayArgs, RunArgs};
+use crate::args::{Cipher, ControlArgs, DemoArgs, NodeArgs, ReplayArgs, RunArgs};
 use crate::failure::Failure;
 use crate::output;
 use crate::session::{Place, block_on};
@@ -59,6 +59,10 @@ pub(crate) fn node(place: &Place, args: NodeArgs) -> Result<ExitCode, Failure> {
             .tuning
             .workers
             .unwrap_or_else(tacit_proxy::default_workers),
+        cipher: match args.tuning.cipher {
+            Cipher::Aes128Gcm => tacit_proxy::Cipher::Aes128Gcm,
+            Cipher::Aes256Gcm => tacit_proxy::Cipher::Aes256Gcm,
+        },
         access_log: match args.tuning.access_log.as_str() {
             "off" => tacit_proxy::AccessLog::Off,
             "stdout" => tacit_proxy::AccessLog::Stdout,

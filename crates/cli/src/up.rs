@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use tacit_control::client::AdminClient;
 use tacit_model::hosting::MayHost;
 use tacit_sys::SysError;
@@ -15,7 +16,7 @@ use tacit_sys::userns::{Isolated, Isolation, isolate};
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args::UpArgs;
+use crate::args::{Cipher, UpArgs};
 use crate::dirs::Dirs;
 use crate::failure::Failure;
 use crate::output;
@@ -323,6 +324,7 @@ impl Supervisor<'_> {
                 "--workers",
                 tuning.workers.map(|workers| workers.to_string()),
             ),
+            ("--cipher", cipher(tuning.cipher)),
             ("--access-log", Some(tuning.access_log.clone())),
         ];
         arguments.extend(self.args.ports.arguments());
@@ -337,6 +339,12 @@ impl Supervisor<'_> {
             );
         }
     }
+}
+
+/// The word that names it on the command line.
+fn cipher(cipher: Cipher) -> Option<String> {
+    let value = cipher.to_possible_value()?;
+    Some(value.get_name().to_owned())
 }
 
 /// Waits until a role answers; its end before that is the error.

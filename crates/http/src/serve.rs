@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tacit_model::event::Fault;
-use tacit_transport::Stream;
+use tacit_transport::{Dormant, Stream};
 use tokio::sync::watch;
 
 use crate::executor::LocalExecutor;
@@ -71,7 +71,7 @@ where
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = time_to_close(&mut drain, flights) => {
+            () = Dormant::new(time_to_close(&mut drain, flights)) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -84,7 +84,7 @@ where
     };
     let ended = tokio::select! {
         ended = served => ended,
-        reason = stop => {
+        reason = Dormant::new(stop) => {
             flights.close(Fault::Reset, &reason);
             return Served::Closed;
         }

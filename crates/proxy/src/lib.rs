@@ -42,3 +42,4 @@ mod workloads;
 pub use error::NodeError;
 pub use process::run;
 pub use settings::{AccessLog, MAX_WORKERS, METRICS, Settings, default_workers};
+pub use tacit_transport::identity::Cipher;

@@ -1,10 +1,11 @@
 //! Prometheus metrics: Istio's names for traffic, `tacit_*` for the node itself.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::{Mutex, PoisonError};
 
+use hashbrown::{Equivalent, HashMap};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -82,6 +83,43 @@ impl CallLabels {
             service: None,
             outcome: self.outcome,
         }
+    }
+}
+
+/// The labels of an event, not copied: what a series is found by.
+struct LabelsOf<'a> {
+    event: &'a Event,
+    outcome: Outcome,
+}
+
+/// As `CallLabels` derives it.
+impl Hash for LabelsOf<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self { event, outcome } = self;
+        event.reporter.hash(state);
+        for party in [&event.source, &event.destination] {
+            party.workload.hash(state);
+            party.identity.hash(state);
+            party.locality.hash(state);
+        }
+        event.service.hash(state);
+        outcome.hash(state);
+    }
+}
+
+impl Equivalent<CallLabels> for LabelsOf<'_> {
+    fn equivalent(&self, labels: &CallLabels) -> bool {
+        let Self { event, outcome } = self;
+        let same = |party: &Party, labels: &PartyLabels| {
+            party.workload == labels.workload
+                && party.identity == labels.identity
+                && party.locality == labels.locality
+        };
+        *outcome == labels.outcome
+            && event.reporter == labels.reporter
+            && event.service == labels.service
+            && same(&event.source, &labels.source)
+            && same(&event.destination, &labels.destination)
     }
 }
 
@@ -358,7 +396,7 @@ impl Metrics {
                 }
             }
         };
-        match self.series(CallLabels::new(event, outcome)) {
+        match self.series(&LabelsOf { event, outcome }) {
             Series::Closed {
                 closed,
                 sent,
@@ -378,7 +416,8 @@ impl Metrics {
 
     /// Counts an opaque connection that begins; `event` is what is known of it so far.
     pub(crate) fn count_opened(&self, event: &Event) {
-        if let Series::Opened(opened) = self.series(CallLabels::new(event, Outcome::Opened)) {
+        let outcome = Outcome::Opened;
+        if let Series::Opened(opened) = self.series(&LabelsOf { event, outcome }) {
             opened.inc();
         }
     }
@@ -389,11 +428,12 @@ impl Metrics {
         self.bad_peers.get_or_create(&[("how", how)]).inc() == 0
     }
 
-    fn series(&self, labels: CallLabels) -> Series {
+    fn series(&self, wanted: &LabelsOf<'_>) -> Series {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(series) = known.get(&labels) {
+        if let Some(series) = known.get(wanted) {
             return series.clone();
         }
+        let labels = CallLabels::new(wanted.event, wanted.outcome);
         let labels = if known.len() < MAX_SERIES {
             labels
         } else {

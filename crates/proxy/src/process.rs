@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tacit_model::{Now, Tables};
+use tacit_transport::IdentityStore;
 use tacit_wire::client::Subscription;
 use tacit_wire::proto::control::node_api_client::NodeApiClient;
 use tacit_wire::proto::control::{JoinRequest, JoinResponse};
@@ -200,6 +201,7 @@ fn shared(settings: &Settings, membership: &Membership) -> Result<Arc<Shared>, N
         (events, decisions.transpose()?),
         resolvers,
         usize::try_from(most).unwrap_or(usize::MAX),
+        IdentityStore::preferring(settings.cipher),
     ))
 }
 

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use tacit_model::{Name, NodeName};
+use tacit_transport::identity::Cipher;
 
 /// Where the access log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Settings {
     pub administrator: u32,
     /// Worker threads, 1-64.
     pub workers: usize,
+    /// What sessions to other nodes are encrypted with, if the other node follows.
+    pub cipher: Cipher,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// Where each decision is logged, to be made again by `replay`; absent: nowhere.

@@ -68,13 +68,14 @@ impl Shared {
         (events, decisions): (Events, Option<DecisionLog>),
         resolvers: Vec<SocketAddr>,
         most_connections: usize,
+        identities: IdentityStore,
     ) -> Arc<Self> {
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(nothing_yet),
             freshness: AtomicU64::new(FRESH),
             last_heard: Mutex::default(),
             state: Arc::new(State::default()),
-            identities: IdentityStore::new(),
+            identities,
             resolvers,
             events,
             decisions,

@@ -9,6 +9,7 @@ use tacit_model::{SpiffeId, TrustDomain};
 
 pub use crate::certificate::{BadCertificate, Subject, Validity, read as read_certificate};
 pub use crate::key::{KeyError, PrivateKey};
+pub use crate::tls::Cipher;
 use crate::tls::{Bundle, Bundles, Configs};
 
 /// Roots of one trust domain. Rotation needs two at once; more is somebody's mistake.
@@ -26,6 +27,7 @@ pub struct IdentityStore {
 
 struct Inner {
     bundles: Bundles,
+    cipher: Cipher,
     entries: ArcSwap<HashMap<SpiffeId, Arc<Entry>>>,
     /// Held while a change is made, so that two changes do not undo each other.
     change: Mutex<()>,
@@ -93,9 +95,16 @@ impl IdentityStore {
     /// A store that knows nobody and believes nobody.
     #[must_use]
     pub fn new() -> Self {
+        Self::preferring(Cipher::default())
+    }
+
+    /// The same; sessions that it dials ask for `cipher` first.
+    #[must_use]
+    pub fn preferring(cipher: Cipher) -> Self {
         Self {
             inner: Arc::new(Inner {
                 bundles: Bundles::default(),
+                cipher,
                 entries: ArcSwap::default(),
                 change: Mutex::new(()),
             }),
@@ -160,8 +169,13 @@ impl IdentityStore {
             let found = format!("{subject:?}");
             return Err(IdentityError::OtherIdentity { wanted: id, found });
         }
-        let configs = Configs::new(key, chain, Arc::clone(&self.inner.bundles))
-            .map_err(IdentityError::Rejected)?;
+        let configs = Configs::new(
+            key,
+            chain,
+            Arc::clone(&self.inner.bundles),
+            self.inner.cipher,
+        )
+        .map_err(IdentityError::Rejected)?;
         self.change_entries(|entries| {
             entries.insert(id, Arc::new(Entry { configs, validity }));
         });

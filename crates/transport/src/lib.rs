@@ -8,6 +8,7 @@ mod buffers;
 pub mod capture;
 mod certificate;
 pub mod dial;
+pub mod dormant;
 pub mod hbone;
 pub mod identity;
 pub mod key;
@@ -19,6 +20,7 @@ mod testing;
 mod tls;
 
 pub use dial::{DialError, DialFault, Phase, SocketFactory, Source};
+pub use dormant::Dormant;
 pub use hbone::{Acceptor, Admission, ConnectRequest, OpenRequest, Pool};
 pub use identity::IdentityStore;
 pub use relay::{Closer, Closing, Ended, RelayLimits, Relayed, relay};

@@ -93,7 +93,7 @@ impl Connector {
     #[must_use]
     pub fn pinned(root_sha256: [u8; 32], control: NodeId) -> Self {
         let verifier = Arc::new(ControlVerifier::new(Trust::Pinned(root_sha256), control));
-        let config = tls::client_builder()
+        let config = tls::client_builder(tls::Cipher::default())
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_no_client_auth();
@@ -110,7 +110,7 @@ impl Connector {
         let roots = tls::root_store(roots).map_err(OwnError::Setup)?;
         let verifier = Arc::new(ControlVerifier::new(Trust::Roots(roots), control));
         let chain = tls::certificates(&identity.chain);
-        let config = tls::client_builder()
+        let config = tls::client_builder(tls::Cipher::default())
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_auth_cert(chain, tls::private_key(&identity.key))

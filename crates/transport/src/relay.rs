@@ -1,9 +1,10 @@
 //! Carries bytes between two streams, both ways, until both directions end or something stops it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep};
 
+use crate::dormant::Dormant;
 use crate::stream::{Segments, Stream};
 
 /// Taken from one side before the other side is asked to take it: more than this would be held
@@ -144,20 +145,24 @@ pub async fn relay(mut a: Stream, mut b: Stream, limits: RelayLimits, closing: C
     let mut back = Direction::default();
     let mut closing = closing;
     let ended = {
-        let mut idle = Idle::new(limits.idle);
-        let mut idle_timer = pin!(tokio::time::sleep(limits.idle));
-        let mut closed = pin!(closing.closed());
+        let moved = Cell::new(false);
+        let mut idle = Dormant::new(idle(limits.idle, &moved));
+        let mut closed = Dormant::new(closing.closed());
         poll_fn(|cx| {
-            if let Poll::Ready(reason) = closed.as_mut().poll(cx) {
+            if let Poll::Ready(reason) = Pin::new(&mut closed).poll(cx) {
                 return Poll::Ready(Ended::Closed(reason));
             }
             let before = there.moved + back.moved;
             let outcome = poll_both(cx, &mut there, &mut back, &mut a, &mut b);
-            idle.moved |= there.moved + back.moved != before;
+            if there.moved + back.moved != before {
+                moved.set(true);
+            }
             if outcome.is_ready() {
                 return outcome;
             }
-            idle.poll(cx, idle_timer.as_mut()).map(Ended::Idle)
+            Pin::new(&mut idle)
+                .poll(cx)
+                .map(|()| Ended::Idle(limits.idle))
         })
         .await
     };
@@ -193,27 +198,12 @@ fn poll_both(
     }
 }
 
-/// One timer for both directions; it is moved only when it fires, not with each byte.
-struct Idle {
-    limit: Duration,
-    moved: bool,
-}
-
-impl Idle {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            moved: false,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Duration> {
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if !std::mem::take(&mut self.moved) {
-                return Poll::Ready(self.limit);
-            }
-            timer.as_mut().reset(Instant::now() + self.limit);
+/// Ends when nothing moved for `limit`. The timer is looked at when it fires, not with each byte.
+async fn idle(limit: Duration, moved: &Cell<bool>) {
+    loop {
+        tokio::time::sleep(limit).await;
+        if !moved.replace(false) {
+            return;
         }
     }
 }

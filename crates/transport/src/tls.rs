@@ -46,6 +46,29 @@ pub(crate) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     })
 });
 
+/// Which cipher a node asks for first when it dials; as the callee it takes what its caller
+/// prefers. Both are always offered and accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cipher {
+    #[default]
+    Aes128Gcm,
+    /// For those who must, such as users of the CNSA suite.
+    Aes256Gcm,
+}
+
+impl Cipher {
+    fn provider(self) -> Arc<CryptoProvider> {
+        match self {
+            Self::Aes128Gcm => Arc::clone(&PROVIDER),
+            Self::Aes256Gcm => {
+                let mut provider = CryptoProvider::clone(&PROVIDER);
+                provider.cipher_suites.reverse();
+                Arc::new(provider)
+            }
+        }
+    }
+}
+
 /// The roots of every trust domain that is believed; shared with the verifiers, swapped live.
 pub(crate) type Bundles = Arc<ArcSwap<BTreeMap<TrustDomain, Arc<Bundle>>>>;
 
@@ -107,10 +130,11 @@ impl Configs {
         key: &PrivateKey,
         chain: &[Vec<u8>],
         bundles: Bundles,
+        cipher: Cipher,
     ) -> Result<Self, String> {
         let readable = |error: Error| format!("key and certificate are unusable: {error}");
         let verifier = Arc::new(SpiffeVerifier { bundles });
-        let mut client = client_builder()
+        let mut client = client_builder(cipher)
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
             .with_client_auth_cert(certificates(chain), private_key(key))
@@ -159,8 +183,10 @@ pub(crate) fn private_key(key: &PrivateKey) -> PrivateKeyDer<'static> {
     clippy::expect_used,
     reason = "the suites above are TLS 1.3 suites, always"
 )]
-pub(crate) fn client_builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
-    ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
+pub(crate) fn client_builder(
+    cipher: Cipher,
+) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(cipher.provider())
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3 suites")
 }

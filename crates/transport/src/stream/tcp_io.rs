@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
 use super::Segments;
 use crate::buffers;
@@ -49,17 +50,19 @@ impl TcpIo {
                 self.buffer = buffers::take();
             }
             self.buffer.reserve(self.next_read);
-            match self.socket.try_read_buf(&mut self.buffer) {
-                Ok(0) => {
+            // Unlike `try_read_buf`, this remembers after a short read that nothing is left, which
+            // saves the system call that would say so.
+            let read = poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.buffer);
+            match read? {
+                Poll::Pending => {}
+                Poll::Ready(0) => {
                     self.buffer = BytesMut::new();
                     return Poll::Ready(Ok(None));
                 }
-                Ok(count) => {
+                Poll::Ready(count) => {
                     self.adapt(count);
                     return Poll::Ready(Ok(Some(self.buffer.split().freeze())));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }

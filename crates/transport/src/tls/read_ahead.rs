@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
 use crate::buffers;
 
@@ -43,13 +44,12 @@ impl ReadAhead {
                 self.buffer = buffers::take();
             }
             self.buffer.reserve(self.next_read);
-            match self.tcp.try_read_buf(&mut self.buffer) {
-                Ok(count) => {
-                    self.adapt(count);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+            // Unlike `try_read_buf`, this remembers after a short read that nothing is left, which
+            // saves the system call that would say so.
+            let read = poll_read_buf(Pin::new(&mut self.tcp), cx, &mut self.buffer);
+            if let Poll::Ready(count) = read? {
+                self.adapt(count);
+                return Poll::Ready(Ok(()));
             }
         }
     }
