@@ -71,7 +71,7 @@ fn requests(snapshot: &Arc<Snapshot>, state: &State, seed: u64, told: &Mutex<Vec
             id: &id,
             log: Some(&log),
         };
-        let now = |later| millis(request * 5 + later);
+        let now = |later| millis(request * 50 + later);
         let r = decider.effective(&client.service, &client.source);
         let route = (&client.source.name, &client.service.name);
         let mut progress = decider.begin(&r, route, "GET", None, now(0));
@@ -150,7 +150,8 @@ fn what_threads_decide_together_each_record_decides_alone() {
         }
     }
     let differ = differ(&snapshot, &records);
-    assert!(differ > 1000, "{differ}");
+    assert!(differ > 100, "{differ}");
+    println!("{} records; with other dice {differ} differ", records.len());
 }
 
 #[test]
