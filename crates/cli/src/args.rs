@@ -269,7 +269,8 @@ pub(crate) struct TuningArgs {
     /// Where the access log goes: `stdout`, `off`, or a file.
     #[arg(long, default_value = "access.log")]
     pub(crate) access_log: String,
-    /// Log every decision with all that it was made from, for `tacit replay`; absent: not.
+    /// Log every decision with all that it was made from, for `tacit replay`. It grows without
+    /// bound; a relative path is below the runtime directory.
     #[arg(long, value_name = "FILE")]
     pub(crate) decision_log: Option<PathBuf>,
 }

@@ -42,12 +42,12 @@ fn retries() -> Layer {
 
 fn outcome(number: u64) -> TryOutcome {
     let (sent, session_lost) = (Sent::Something, number.is_multiple_of(2));
-    match number % 20 {
-        0 => TryOutcome::ApplicationRefused,
-        1 => TryOutcome::ConnectFailed,
-        2 => TryOutcome::Reset { sent, session_lost },
-        3 => TryOutcome::PerTryTimeout { sent },
-        4..=9 => TryOutcome::Status(503),
+    match number {
+        0..3 => TryOutcome::ApplicationRefused,
+        3..8 => TryOutcome::ConnectFailed,
+        8..20 => TryOutcome::Reset { sent, session_lost },
+        20..40 => TryOutcome::PerTryTimeout { sent },
+        40..200 => TryOutcome::Status(503),
         _ => TryOutcome::Status(200),
     }
 }
@@ -71,7 +71,7 @@ fn requests(snapshot: &Arc<Snapshot>, state: &State, seed: u64, told: &Mutex<Vec
             id: &id,
             log: Some(&log),
         };
-        let now = |later| millis(request * 5 + later);
+        let now = |later| millis(request * 50 + later);
         let r = decider.effective(&client.service, &client.source);
         let route = (&client.source.name, &client.service.name);
         let mut progress = decider.begin(&r, route, "GET", None, now(0));
@@ -105,7 +105,7 @@ fn requests(snapshot: &Arc<Snapshot>, state: &State, seed: u64, told: &Mutex<Vec
 fn learn_of_sessions(state: &State, now: Now, number: u64) {
     let last = u8::try_from(1 + number % 3).unwrap();
     for zone in 1..=3 {
-        let sign = if number < 3 {
+        let sign = if number == 0 {
             SessionSign::Lost
         } else {
             SessionSign::Up
@@ -139,7 +139,7 @@ fn what_threads_decide_together_each_record_decides_alone() {
     let mut records: Vec<Record> = serde_json::from_str(&text).unwrap();
     for kind in ["effective", "begin", "choose", "learn", "after_try"] {
         let count = records.iter().filter(|r| r.decision.kind() == kind).count();
-        assert!(count >= 6000, "{count} of {kind}");
+        assert!(count >= 3000, "{count} of {kind}");
     }
     assert_eq!(differ(&snapshot, &records), 0);
 
@@ -150,7 +150,8 @@ fn what_threads_decide_together_each_record_decides_alone() {
         }
     }
     let differ = differ(&snapshot, &records);
-    assert!(differ > 1000, "{differ}");
+    assert!(differ > 100, "{differ}");
+    println!("{} records; with other dice {differ} differ", records.len());
 }
 
 #[test]

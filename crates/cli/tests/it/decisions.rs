@@ -196,7 +196,7 @@ fn randomized(run: &mut Run) {
     run.write_policies();
     let (payments, raw) = ("http://payments.shop", "http://raw.shop:9090/");
     let post = (2 + run.chance.below(3)).to_string();
-    let some = ["--requests", "500", "--post-every", &post];
+    let some = ["--requests", "600", "--post-every", &post];
     let few = ["--requests", "250", "--post-every", "2"];
     let bytes = ["--requests", "120", "--no-keep-alive"];
     let loads = [
