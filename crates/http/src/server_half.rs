@@ -155,12 +155,23 @@ async fn exchange(
             None => return Err(broke(error.error())),
         }
     }
+    // In a box: what only a new connection needs shall not make every request's task larger.
+    Box::pin(open(half, key, request)).await
+}
+
+/// Opens a connection to the application and sends the request on it.
+async fn open(
+    half: &ServerHalf,
+    key: ApplicationKey,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Lease), (Reason, String)> {
     let dial = || {
         let admission = Admission::Inspected(&half.permit);
         let timeout = limits::APPLICATION_CONNECT;
         application(admission, &*half.sockets, half.application, timeout)
     };
-    let opened = connections.open(&key, version, dial).await;
+    let connections = &half.worker.applications;
+    let opened = connections.open(&key, request.version(), dial).await;
     let mut lease = opened.map_err(|error| (Reason::Connect, error.to_string()))?;
     match lease.send(request).await {
         Ok(response) => Ok((response, lease)),

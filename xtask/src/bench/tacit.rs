@@ -92,7 +92,11 @@ pub(crate) fn start(stage: &Stage<'_>) -> Result<Mesh, String> {
             &address,
         ];
         let tuning = ["--workers", "1", "--access-log", "off", "--join", token];
-        jobs.push(node.tacit("up", &[&args[..], &tuning].concat()).start()?);
+        let cipher = ["--cipher", cipher_of(stage.order.series)];
+        jobs.push(
+            node.tacit("up", &[&args[..], &tuning, &cipher].concat())
+                .start()?,
+        );
     }
     answers(&mut jobs, &client.socket("node.sock"))?;
     answers(&mut jobs, &server.socket("node.sock"))?;
@@ -127,6 +131,14 @@ pub(crate) fn start(stage: &Stage<'_>) -> Result<Mesh, String> {
         bulk: ("bulk.bench".to_owned(), BULK_SERVICE_PORT),
         jobs,
     })
+}
+
+/// What the rival of the series agrees on with its own kind.
+fn cipher_of(series: Series) -> &'static str {
+    match series {
+        Series::L4 | Series::L4PlainCopy => "aes-256-gcm",
+        Series::L7 => "aes-128-gcm",
+    }
 }
 
 /// L4 is measured on ports that are declared as bytes, L7 on one that is declared as HTTP.

@@ -161,12 +161,26 @@ impl<'a> Call<'a> {
                 Exchanged::Unsent(back, _) => request = back,
             }
         }
+        // In a box: what only a new connection needs shall not make every request's task larger.
+        Box::pin(self.open(key, aim, request, sent)).await
+    }
+
+    /// Opens a connection and sends the request on it.
+    async fn open(
+        &self,
+        key: InnerKey,
+        aim: Aim,
+        request: Request<RequestBody>,
+        sent: &Cell<Sent>,
+    ) -> Tried {
+        let half = &self.caller.half;
         let ask = DialAsk {
             permit: aim.permit,
             node: aim.workload.node.clone(),
             connect: self.resilience.connect.value,
         };
-        match inner.open(&key, version, || (half.dial)(ask)).await {
+        let dial = || (half.dial)(ask);
+        match half.worker.inner.open(&key, self.head.version, dial).await {
             Err(error) => Tried::Failed(Failure::of_dial(&error)),
             Ok(lease) => match exchange(lease, request, sent).await {
                 Exchanged::Done(came) => came,
