@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tacit_control::client::AdminClient;
 use tacit_sys::SysError;
+use tacit_sys::link::Batch;
 use tacit_sys::lock::{LockFile, Locked, try_lock};
 use tacit_sys::signals::{self, Signal};
 use tacit_sys::spawn::{Group, Spawn, Started};
@@ -114,7 +115,8 @@ fn enter_namespaces_if_not_root() -> Result<(), Failure> {
         pid: false,
     };
     match isolate(what).map_err(failed)? {
-        Isolated::Inside => Ok(()),
+        // A new network has its loopback down; control and node talk over it.
+        Isolated::Inside => Batch::new().loopback_up().run(None).map_err(failed),
         Isolated::Outside { .. } => Err(Failure::Failed(
             "a namespace without processes of its own has no outside".into(),
         )),
