@@ -39,7 +39,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Apply(args) => objects::apply(&place, &args),
         Command::Certificate(args) => objects::certificate(&place, &args),
         Command::Check(args) => files::check(&args),
-        Command::Completions(args) => completions::print(&args),
+        Command::Completions(args) => Ok(completions::print(&args)),
         Command::Control(args) => roles::control(&place, args),
         Command::Delete(args) => objects::delete(&place, &args),
         Command::Demo(args) => roles::demo(args),

@@ -77,9 +77,11 @@ async fn apply_file(
         }
         Err(error) => {
             show_findings_of(&error);
-            match refused(error) {
-                lost @ Failure::Unreachable(_) => Err(lost),
-                failure => Ok(Err(failure)),
+            let failure = refused(error);
+            if matches!(failure, Failure::Unreachable(_)) {
+                Err(failure)
+            } else {
+                Ok(Err(failure))
             }
         }
     }
@@ -287,7 +289,7 @@ fn kind_named(text: &str) -> Result<Kind, Failure> {
         let name = kind.as_str().to_ascii_lowercase();
         let plural = name
             .strip_suffix('y')
-            .map_or(format!("{name}s"), |stem| format!("{stem}ies"));
+            .map_or_else(|| format!("{name}s"), |stem| format!("{stem}ies"));
         wanted == name || wanted == plural || (wanted == "meshes" && name == "mesh")
     };
     Kind::ALL.iter().copied().find(matches).ok_or_else(|| {

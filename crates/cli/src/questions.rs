@@ -50,6 +50,16 @@ fn status_tables(status: &MeshStatus) -> String {
     let headings = ["NODE", "ZONE", "SUBNET", "STATE", "GENERATION", "REFUSED"];
     text.push('\n');
     text.push_str(&output::table(&headings, &nodes.collect::<Vec<_>>()));
+    for table in [services_table(status), workloads_table(status)] {
+        text.push_str("\n\n");
+        text.push_str(&table);
+    }
+    text.push_str(&findings_text(status));
+    text
+}
+
+/// Each service with what its callers do now.
+fn services_table(status: &MeshStatus) -> String {
     let services = status.services.iter().map(|service| {
         let rate = |sum: f64, next: f64| sum + next;
         let requests = service
@@ -71,8 +81,11 @@ fn status_tables(status: &MeshStatus) -> String {
         ]
     });
     let headings = ["SERVICE", "ADDRESS", "READY", "REQUESTS/S", "FAILURES/S"];
-    text.push_str("\n\n");
-    text.push_str(&output::table(&headings, &services.collect::<Vec<_>>()));
+    output::table(&headings, &services.collect::<Vec<_>>())
+}
+
+/// Each workload.
+fn workloads_table(status: &MeshStatus) -> String {
     let workloads = status.workloads.iter().map(|workload| {
         let ready: Vec<String> = workload.ready.iter().map(ToString::to_string).collect();
         vec![
@@ -92,10 +105,7 @@ fn status_tables(status: &MeshStatus) -> String {
         "ADDRESS",
         "READY PORTS",
     ];
-    text.push_str("\n\n");
-    text.push_str(&output::table(&headings, &workloads.collect::<Vec<_>>()));
-    text.push_str(&findings_text(status));
-    text
+    output::table(&headings, &workloads.collect::<Vec<_>>())
 }
 
 /// How many findings there are, and the worst of them in full.
