@@ -78,9 +78,11 @@ async fn apply_file(
         }
         Err(error) => {
             show_findings_of(&error);
-            match refused(error) {
-                lost @ Failure::Unreachable(_) => Err(lost),
-                failure => Ok(Err(failure)),
+            let failure = refused(error);
+            if matches!(failure, Failure::Unreachable(_)) {
+                Err(failure)
+            } else {
+                Ok(Err(failure))
             }
         }
     }

@@ -93,14 +93,15 @@ fn status_tables(status: &MeshStatus) -> String {
     let headings = ["NODE", "ZONE", "SUBNET", "STATE", "GENERATION", "REFUSED"];
     text.push('\n');
     text.push_str(&output::table(&headings, &nodes.collect::<Vec<_>>()));
-    text.push_str("\n\n");
-    text.push_str(&services_table(status));
-    text.push_str("\n\n");
-    text.push_str(&workloads_table(status));
+    for table in [services_table(status), workloads_table(status)] {
+        text.push_str("\n\n");
+        text.push_str(&table);
+    }
     text.push_str(&findings_text(status));
     text
 }
 
+/// Each service with what its callers do now.
 fn services_table(status: &MeshStatus) -> String {
     let services = status.services.iter().map(|service| {
         let rate = |sum: f64, next: f64| sum + next;
@@ -126,6 +127,7 @@ fn services_table(status: &MeshStatus) -> String {
     output::table(&headings, &services.collect::<Vec<_>>())
 }
 
+/// Each workload.
 fn workloads_table(status: &MeshStatus) -> String {
     let workloads = status.workloads.iter().map(|workload| {
         let ready: Vec<String> = workload.ready.iter().map(ToString::to_string).collect();

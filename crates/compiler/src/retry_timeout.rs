@@ -27,6 +27,14 @@ pub(crate) fn validate(object: &Located<Object>, spec: &RetryTimeoutPolicySpec) 
     let mut report = Report::new(object);
     targets::validate(&mut report, spec.targeting());
     values::callers(&mut report, "spec.from", spec.from.as_deref());
+    for (index, from) in spec.from.iter().flatten().enumerate() {
+        if from.unauthenticated == Some(true) {
+            let field = format!("spec.from[{index}].unauthenticated");
+            let message = "the mesh's own callers, for whom this kind is, are authenticated";
+            let fix = Some("remove the field".to_owned());
+            report.add(CONTRADICTION, &field, message.to_owned(), fix);
+        }
+    }
     check(
         &mut report,
         "spec",

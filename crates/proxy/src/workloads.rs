@@ -321,9 +321,10 @@ fn not_executed(error: &SysError) -> NotStarted {
             return NotStarted::Invalid(text);
         }
     };
-    match kind {
-        std::io::ErrorKind::NotFound => NotStarted::NoProgram(text),
-        _ => NotStarted::NotExecutable(text),
+    if kind == std::io::ErrorKind::NotFound {
+        NotStarted::NoProgram(text)
+    } else {
+        NotStarted::NotExecutable(text)
     }
 }
 

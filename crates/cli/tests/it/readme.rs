@@ -82,6 +82,50 @@ fn the_three_commands_of_the_readme_work() {
 }
 
 #[test]
+fn without_root_the_same_works_among_the_workloads() {
+    let machine = Machine::start(binary()).unwrap();
+    if !may_become_nobody(&machine) {
+        // Not root here: the machine's root is the only user there is.
+        return;
+    }
+    machine.write("mesh/hello.yaml", HELLO).unwrap();
+    machine.write("index.html", "hello, laptop\n").unwrap();
+    machine.write("home/.keep", "").unwrap();
+    let open = || std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(machine.directory(), open()).unwrap();
+    std::fs::set_permissions(machine.directory().join("home"), open()).unwrap();
+    let home = machine.directory().join("home");
+    let person = |arguments: &[&str]| {
+        let mut command = as_nobody(&machine, arguments);
+        command.env("HOME", &home).env("XDG_RUNTIME_DIR", &home);
+        command.env_remove("XDG_STATE_HOME");
+        command
+    };
+    let _up = machine
+        .start_command(person(&["up", "-f", "mesh"]))
+        .unwrap();
+    let socket = home.join("tacit/default/node.sock");
+    machine.wait_for("the mesh", || socket.exists()).unwrap();
+    let server = ["run", "--as", "shop/hello", "--port", "http:8080", "--"];
+    let python = ["python3", "-m", "http.server", "8080"];
+    let server = person(&[&server[..], &python].concat());
+    let _server = machine.start_command(server).unwrap();
+    let client = [
+        "run",
+        "--as",
+        "shop/web",
+        "--",
+        "curl",
+        "-s",
+        "http://hello.shop/",
+    ];
+    let answered = || text(&person(&client).output().unwrap().stdout) == "hello, laptop\n";
+    machine.wait_for("the answer", answered).unwrap();
+    let down = person(&["down"]).output().unwrap();
+    assert!(down.status.success(), "{down:?}");
+}
+
+#[test]
 fn every_example_is_without_findings() {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
     let mut checked = 0;
