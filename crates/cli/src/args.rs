@@ -1,5 +1,6 @@
 //! Subcommands and options.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -16,10 +17,14 @@ use tacit_model::hosting::{IdentityPattern, InvalidPattern};
 ///
 /// (the second needs a Service in the directory or applied: see `examples/`).
 ///
-/// Exit codes: 0 done, 1 findings or a failure, 2 usage, 3 cannot reach the mesh, 4 refused,
-/// 5 timed out. `tacit run` exits with the status of its command.
 #[derive(Parser, Debug)]
-#[command(name = "tacit", version, verbatim_doc_comment, max_term_width = 100)]
+#[command(
+    name = "tacit",
+    version,
+    verbatim_doc_comment,
+    max_term_width = 100,
+    after_long_help = EXIT_CODES
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -27,23 +32,60 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  tacit run --as shop/hello --port http:8080 -- python3 -m http.server 8080
+  tacit run --as shop/web -- curl -s http://hello.shop/
+  tacit run --as shop/hello --port http:8080 --publish 8080 -- ./server";
+
+const WHY_EXAMPLES: &str = "\
+Examples:
+  tacit why shop/web http://hello.shop/
+  tacit why shop/web http://ledger.shop/accounts/1 --method POST
+  tacit why shop/web tcp://db.shop:5432";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  findings that are errors, or something failed
+  2  the arguments make no sense
+  3  the mesh cannot be reached
+  4  refused: no right to do it, or (`why`) the call is denied
+  5  the time ran out (`wait`)
+`run` exits as its program does (128+N for signal N), with 127 if there is no such program and
+126 if it cannot be executed.";
+
 /// Options of every subcommand.
 #[derive(Args, Debug)]
 pub(crate) struct Global {
     /// Which mesh of this machine.
-    #[arg(long, global = true, default_value = "default", env = "TACIT_MESH")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "default",
+        env = "TACIT_MESH",
+        help_heading = "Which mesh"
+    )]
     pub(crate) mesh: String,
     /// Talk to this control plane instead of the one on this machine: `tls:HOST:PORT`.
-    #[arg(long, global = true, env = "TACIT_SERVER")]
+    #[arg(long, global = true, env = "TACIT_SERVER", help_heading = "Which mesh")]
     pub(crate) server: Option<String>,
     /// Directory with `person.crt`, `person.key` and `roots.crt`, for `--server tls:...`.
-    #[arg(long, global = true, env = "TACIT_IDENTITY")]
+    #[arg(
+        long,
+        global = true,
+        env = "TACIT_IDENTITY",
+        help_heading = "Which mesh"
+    )]
     pub(crate) identity: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Create or change objects.
+    ///
+    /// A file with an error is not applied at all. A reference to what does not exist yet is
+    /// applied, waits, and exits with 1.
     Apply(ApplyArgs),
     /// Issue a client certificate for a person or a pipeline (administrator only).
     Certificate(CertificateArgs),
@@ -54,7 +96,7 @@ pub(crate) enum Command {
     /// Run the control plane in the foreground (`up` does this for you).
     Control(ControlArgs),
     /// Delete an object.
-    Delete(ObjectArgs),
+    Delete(DeleteArgs),
     /// Show what Tacit does: a real mesh of four zones on this machine, in five acts.
     Demo(DemoArgs),
     /// Stop the mesh of this machine.
@@ -97,6 +139,9 @@ pub(crate) struct ApplyArgs {
     /// Only say what would happen.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
 }
 
 #[derive(Args, Debug)]
@@ -111,7 +156,7 @@ pub(crate) struct CertificateArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckArgs {
-    /// Files or directories of YAML.
+    /// Files or directories of YAML, or `-` for standard input.
     #[arg(short, long, required = true, num_args = 1..)]
     pub(crate) file: Vec<PathBuf>,
     /// How to print findings.
@@ -137,6 +182,8 @@ pub(crate) struct ControlArgs {
     /// The user id that is administrator.
     #[arg(long, default_value_t = 0)]
     pub(crate) administrator: u32,
+    #[command(flatten)]
+    pub(crate) ports: PortsArgs,
 }
 
 #[derive(Args, Debug)]
@@ -157,6 +204,36 @@ pub(crate) struct NodeArgs {
     pub(crate) administrator: u32,
     #[command(flatten)]
     pub(crate) tuning: TuningArgs,
+    #[command(flatten)]
+    pub(crate) ports: PortsArgs,
+}
+
+/// Ports of this machine that a mesh uses.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct PortsArgs {
+    /// Where this mesh's ports of the machine begin: nodes connect to the 12th from here, people
+    /// with a certificate to the 17th, metrics are on the 20th. Each mesh needs its own.
+    #[arg(
+        long,
+        default_value_t = PORT_BASE,
+        value_parser = clap::value_parser!(u16).range(1024..=65000)
+    )]
+    pub(crate) port_base: u16,
+}
+
+/// The ports that Istio uses, too, begin here.
+const PORT_BASE: u16 = 15000;
+
+impl PortsArgs {
+    /// The port of this mesh that is `usual` in a mesh that is alone.
+    pub(crate) fn port(self, usual: u16) -> u16 {
+        usual - PORT_BASE + self.port_base
+    }
+
+    /// The same for a role that is started.
+    pub(crate) fn arguments(self) -> [OsString; 2] {
+        ["--port-base".into(), self.port_base.to_string().into()]
+    }
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -205,6 +282,16 @@ pub(crate) struct ObjectArgs {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct DeleteArgs {
+    #[command(flatten)]
+    pub(crate) object: ObjectArgs,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
 pub(crate) struct RunArgs {
     /// The identity: `NAMESPACE/SERVICE-ACCOUNT`.
     #[arg(long = "as", value_name = "NAMESPACE/SERVICE-ACCOUNT")]
@@ -280,21 +367,50 @@ pub(crate) struct UpArgs {
     pub(crate) address: Option<IpAddr>,
     #[command(flatten)]
     pub(crate) tuning: TuningArgs,
+    #[command(flatten)]
+    pub(crate) ports: PortsArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct WaitArgs {
-    /// The condition, for example `Programmed`.
-    #[arg(long = "for")]
-    pub(crate) condition: String,
+    /// The condition.
+    #[arg(long = "for", value_enum, ignore_case = true)]
+    pub(crate) condition: Condition,
     #[command(flatten)]
     pub(crate) object: ObjectArgs,
     /// How long, for example `10s`.
     #[arg(long, default_value = "30s")]
     pub(crate) timeout: String,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum Condition {
+    /// It is valid.
+    Accepted,
+    /// A FailoverPolicy has somewhere to go.
+    Armed,
+    /// Every node has it in force.
+    Programmed,
+}
+
+impl Condition {
+    /// As the admin API calls it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Armed => "Armed",
+            Self::Programmed => "Programmed",
+        }
+    }
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = WHY_EXAMPLES)]
 pub(crate) struct WhyArgs {
     /// Who calls: a workload's `NAMESPACE/NAME` or an identity's `NAMESPACE/SERVICE-ACCOUNT`.
     pub(crate) source: String,

@@ -1,14 +1,16 @@
 //! Shell completion scripts.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
 
 use crate::args::{Cli, CompletionsArgs};
+use crate::output;
 
 pub(crate) fn print(args: &CompletionsArgs) -> ExitCode {
     let mut command = Cli::command();
-    clap_complete::generate(args.shell, &mut command, "tacit", &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "tacit", &mut script);
+    output::data(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }

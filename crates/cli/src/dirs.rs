@@ -1,7 +1,10 @@
 //! Where a mesh keeps its sockets and its state. The only reader of the environment for paths.
 
 use std::env;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
 
 /// Directories of one mesh of one user.
 #[derive(Clone, Debug)]
@@ -62,6 +65,12 @@ impl Dirs {
         own
     }
 
+    /// Makes both directories; what they hold is for their owner, except the sockets.
+    pub(crate) fn make(&self) -> Result<(), Failure> {
+        make_dir(&self.runtime, 0o755)?;
+        make_dir(&self.state, 0o700)
+    }
+
     /// The admin API.
     pub(crate) fn control_socket(&self) -> PathBuf {
         self.runtime.join("control.sock")
@@ -81,4 +90,16 @@ impl Dirs {
     pub(crate) fn lock_file(&self) -> PathBuf {
         self.runtime.join("up.lock")
     }
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<(), Failure> {
+    let told = |e: std::io::Error| {
+        Failure::Failed(format!("cannot make the directory {}: {e}", path.display()))
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)
+        .map_err(told)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(told)
 }

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 pub(crate) enum Failure {
     /// Something went wrong here.
     Failed(String),
+    /// A program could not be started; the code is the one that shells use.
+    NotStarted(u8, String),
     /// The mesh refused.
     Refused(String),
     /// It took too long.
@@ -23,6 +25,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Failed(_) => 1,
+            Self::NotStarted(code, _) => *code,
             Self::Usage(_) => 2,
             Self::Unreachable(_) => 3,
             Self::Refused(_) => 4,
@@ -35,6 +38,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(text)
+            | Self::NotStarted(_, text)
             | Self::Refused(text)
             | Self::TimedOut(text)
             | Self::Usage(text)

@@ -1,5 +1,6 @@
 //! Files without a mesh: what would be refused, and where.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,13 +28,15 @@ pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
     });
     let checked = tacit_compiler::check_files(parsed, now);
-    match args.output {
-        Format::Json | Format::Yaml => output::data(&output::json(&checked.findings)?),
-        Format::Table => {
-            for finding in &checked.findings {
-                output::data(&format!("{finding}\n"));
-            }
-        }
+    let text = || {
+        let findings = checked
+            .findings
+            .iter()
+            .map(|finding| format!("{finding}\n"));
+        findings.collect::<Vec<_>>().join("\n")
+    };
+    if args.output != Format::Table || !checked.findings.is_empty() {
+        output::data(&output::formatted(args.output, &checked.findings, text)?);
     }
     let errors = count(&checked.findings, Severity::Error);
     let warnings = count(&checked.findings, Severity::Warning);
@@ -56,17 +59,40 @@ fn count(findings: &[Finding], severity: Severity) -> usize {
 }
 
 fn parse(file: &Path) -> Result<(Arc<str>, Parsed), Failure> {
-    let bytes =
-        std::fs::read(file).map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
-    let name = file.display().to_string();
+    let (name, bytes) = read(file)?;
     let parsed = tacit_api::parse_bytes(&name, &bytes);
     Ok((name.into(), parsed))
+}
+
+/// Says in time that a directory to watch is none.
+pub(crate) fn directory(path: &Path) -> Result<(), Failure> {
+    match std::fs::read_dir(path) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(Failure::Usage(format!("--file {}: {e}", path.display()))),
+    }
+}
+
+/// A file's name and content; `-` is standard input.
+pub(crate) fn read(file: &Path) -> Result<(String, Vec<u8>), Failure> {
+    let told = |e: std::io::Error| Failure::Failed(format!("{}: {e}", file.display()));
+    if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .map_err(told)?;
+        return Ok(("<stdin>".to_owned(), bytes));
+    }
+    Ok((
+        file.display().to_string(),
+        std::fs::read(file).map_err(told)?,
+    ))
 }
 
 /// The YAML and JSON files of a directory, by name, or the one file that is named.
 pub(crate) fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let told = |e: std::io::Error| Failure::Failed(format!("{}: {e}", path.display()));
-    if !path.metadata().map_err(told)?.is_dir() {
+    if path.as_os_str() == "-" || !path.metadata().map_err(told)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();

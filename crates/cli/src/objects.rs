@@ -1,6 +1,6 @@
 //! Objects: apply, delete, get; and the two things that only an administrator makes.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,13 +13,14 @@ use tacit_control::admin::types::{
 };
 use tacit_control::client::{AdminClient, ClientError};
 use tacit_control::pem;
-use tacit_model::ObjectRef;
+use tacit_model::finding::{Finding, Severity};
 use tacit_model::hosting::MayHost;
+use tacit_model::{NodeName, ObjectRef};
 use tacit_transport::key::PrivateKey;
 
-use crate::args::{ApplyArgs, CertificateArgs, Format, GetArgs, ObjectArgs, TokenArgs};
+use crate::args::{ApplyArgs, CertificateArgs, DeleteArgs, Format, GetArgs, TokenArgs};
 use crate::failure::Failure;
-use crate::files::yaml_files;
+use crate::files::{self, yaml_files};
 use crate::output;
 use crate::session::{Place, block_on};
 
@@ -28,34 +29,87 @@ pub(crate) fn apply(place: &Place, args: &ApplyArgs) -> Result<ExitCode, Failure
     let client = place.client()?;
     block_on(async {
         let mut code = ExitCode::SUCCESS;
-        for (file, text) in read_sources(&args.file)? {
-            let request = ApplyRequest {
-                text,
-                file,
-                dry_run: args.dry_run,
-                acting_as: None,
-            };
-            match client.apply(&request).await {
-                Ok(answer) => show_applied(&answer, args.dry_run),
-                Err(error) => {
-                    show_findings_of(&error);
-                    // The other files may be fine; the first refusal decides the exit code.
-                    let failure = refused(error);
+        let mut applied = Vec::new();
+        for file in yaml_files(&args.file)? {
+            match apply_file(&client, &file, args).await? {
+                Ok(answer) => {
+                    if errors(&answer.findings) {
+                        code = ExitCode::FAILURE;
+                    }
+                    applied.push(answer);
+                }
+                Err(failure) => {
+                    // The other files may be fine.
                     output::complain(&failure.to_string());
                     code = failure.exit_code();
                 }
             }
         }
+        if args.output != Format::Table {
+            output::data(&output::formatted(args.output, &applied, String::new)?);
+        }
         Ok(code)
     })
 }
 
+/// The answer for one file, shown; an inner failure is of this file alone.
+async fn apply_file(
+    client: &AdminClient,
+    file: &Path,
+    args: &ApplyArgs,
+) -> Result<Result<ApplyResponse, Failure>, Failure> {
+    let (file, bytes) = files::read(file)?;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return Ok(Err(not_text(&file, error.as_bytes()))),
+    };
+    let request = ApplyRequest {
+        text,
+        file,
+        dry_run: args.dry_run,
+        acting_as: None,
+    };
+    match client.apply(&request).await {
+        Ok(answer) => {
+            if args.output == Format::Table {
+                show_applied(&answer, args.dry_run);
+            }
+            Ok(Ok(answer))
+        }
+        Err(error) => {
+            show_findings_of(&error);
+            match refused(error) {
+                lost @ Failure::Unreachable(_) => Err(lost),
+                failure => Ok(Err(failure)),
+            }
+        }
+    }
+}
+
+/// What the parser says of bytes that are no text: it knows the place.
+fn not_text(file: &str, bytes: &[u8]) -> Failure {
+    let parsed = tacit_api::parse_bytes(file, bytes);
+    for finding in tacit_compiler::check_files([(file.into(), parsed)], 0).findings {
+        output::note(&finding.to_string());
+    }
+    Failure::Failed(format!("{file}: nothing was applied"))
+}
+
+fn errors(findings: &[Finding]) -> bool {
+    let is_error = |finding: &Finding| finding.severity == Severity::Error;
+    findings.iter().any(is_error)
+}
+
 /// Deletes an object.
-pub(crate) fn delete(place: &Place, args: &ObjectArgs) -> Result<ExitCode, Failure> {
-    let object = object_ref(&args.kind, &args.name)?;
+pub(crate) fn delete(place: &Place, args: &DeleteArgs) -> Result<ExitCode, Failure> {
+    let object = object_ref(&args.object.kind, &args.object.name)?;
     let client = place.client()?;
     let answer = block_on(async { client.delete(&object).await.map_err(refused) })?;
-    show_applied(&answer, false);
+    if args.output == Format::Table {
+        show_applied(&answer, false);
+    } else {
+        output::data(&output::formatted(args.output, &answer, String::new)?);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -113,7 +167,10 @@ fn row(listed: &ListedObject) -> Vec<String> {
         let found = status.and_then(|s| s.conditions.iter().find(|c| c.kind == kind));
         found.map_or_else(
             || "-".to_owned(),
-            |c| format!("{} ({:?})", c.status, c.reason),
+            |c| match (c.status, format!("{:?}", c.reason)) {
+                (true, _) => "yes".to_owned(),
+                (false, reason) => format!("no ({reason})"),
+            },
         )
     };
     vec![
@@ -124,7 +181,7 @@ fn row(listed: &ListedObject) -> Vec<String> {
             .as_ref()
             .map_or_else(|| "-".to_owned(), ToString::to_string),
         listed.object.name.to_string(),
-        format!("{:?}", listed.owner),
+        format!("{:?}", listed.owner).to_lowercase(),
         condition(ConditionKind::Accepted),
         condition(ConditionKind::Programmed),
     ]
@@ -132,6 +189,8 @@ fn row(listed: &ListedObject) -> Vec<String> {
 
 /// Makes a join token.
 pub(crate) fn token(place: &Place, args: &TokenArgs) -> Result<ExitCode, Failure> {
+    NodeName::try_from(args.node.as_str())
+        .map_err(|error| Failure::Usage(format!("--node: {error}")))?;
     let client = place.client()?;
     let identities = match args.identities.is_empty() {
         true => MayHost::any(),
@@ -184,24 +243,6 @@ fn write_file(path: &Path, text: &str) -> Result<(), Failure> {
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))
-}
-
-/// Each file's name and text.
-fn read_sources(path: &Path) -> Result<Vec<(String, String)>, Failure> {
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        let read = std::io::stdin().lock().read_to_string(&mut text);
-        read.map_err(|e| Failure::Failed(format!("standard input: {e}")))?;
-        return Ok(vec![("<stdin>".to_owned(), text)]);
-    }
-    let read = |file: &Path| {
-        let text =
-            std::fs::read(file).map_err(|e| Failure::Failed(format!("{}: {e}", file.display())))?;
-        let text = String::from_utf8(text)
-            .map_err(|_| Failure::Failed(format!("{} is not text (UTF-8)", file.display())))?;
-        Ok((file.display().to_string(), text))
-    };
-    yaml_files(path)?.iter().map(|file| read(file)).collect()
 }
 
 fn show_applied(answer: &ApplyResponse, dry_run: bool) {

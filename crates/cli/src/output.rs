@@ -1,8 +1,8 @@
 //! The one place that prints: data on standard output, words about it on standard error.
-#![expect(clippy::print_stderr, reason = "the command line speaks here")]
 
 use std::io::{self, Write};
 
+use crate::args::Format;
 use crate::failure::Failure;
 
 /// Data: may be piped into another program.
@@ -13,18 +13,40 @@ pub(crate) fn data(text: &str) {
 
 /// Progress and hints.
 pub(crate) fn note(text: &str) {
-    eprintln!("{text}");
+    // As for data.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// What went wrong.
 pub(crate) fn complain(text: &str) {
-    eprintln!("tacit: {text}");
+    // As for data.
+    let _ = writeln!(io::stderr().lock(), "tacit: {text}");
 }
 
 /// A value as JSON, indented.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     serde_json::to_string_pretty(value)
         .map_err(|e| Failure::Failed(format!("the answer cannot be shown as JSON: {e}")))
+}
+
+/// A value as YAML.
+pub(crate) fn yaml(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let value = serde_json::to_value(value)
+        .map_err(|e| Failure::Failed(format!("the answer cannot be shown as YAML: {e}")))?;
+    Ok(tacit_api::print::yaml(&value))
+}
+
+/// A value as the format says; the table is made only if it is wanted.
+pub(crate) fn formatted(
+    format: Format,
+    value: &impl serde::Serialize,
+    table: impl FnOnce() -> String,
+) -> Result<String, Failure> {
+    match format {
+        Format::Json => json(value),
+        Format::Table => Ok(table()),
+        Format::Yaml => yaml(value),
+    }
 }
 
 /// Rows under their headings, columns as wide as needed.

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use tacit_api::values::DurationText;
-use tacit_control::admin::types::{MeshStatus, WhyRequest, WhyResponse};
+use tacit_control::admin::types::{MeshStatus, ProblemKind, WhyRequest, WhyResponse};
+use tacit_control::client::ClientError;
 use tacit_proxy::status_client::NodeStatus;
 
 use crate::args::{Format, StatusArgs, WaitArgs, WhyArgs};
@@ -19,11 +20,8 @@ pub(crate) fn status(place: &Place, args: &StatusArgs) -> Result<ExitCode, Failu
         Err(Failure::Unreachable(why)) => return node_status(place, args, why),
         status => status?,
     };
-    match args.output {
-        Format::Json => output::data(&output::json(&status)?),
-        Format::Yaml => output::data(&as_yaml(&status)?),
-        Format::Table => output::data(&status_tables(&status)),
-    }
+    let table = || status_tables(&status);
+    output::data(&output::formatted(args.output, &status, table)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -40,11 +38,8 @@ fn node_status(place: &Place, args: &StatusArgs, why: String) -> Result<ExitCode
         asked.map_err(|_| unreachable())
     };
     let status = block_on(asked)?;
-    match args.output {
-        Format::Json => output::data(&output::json(&status)?),
-        Format::Yaml => output::data(&as_yaml(&status)?),
-        Format::Table => output::data(&node_table(&status)),
-    }
+    let table = || node_table(&status);
+    output::data(&output::formatted(args.output, &status, table)?);
     let text = format!("{why}. Shown is what the node of this machine says");
     Err(Failure::Unreachable(text))
 }
@@ -69,12 +64,6 @@ fn node_table(status: &NodeStatus) -> String {
     text
 }
 
-fn as_yaml(value: &impl serde::Serialize) -> Result<String, Failure> {
-    let value = serde_json::to_value(value)
-        .map_err(|e| Failure::Failed(format!("the answer cannot be shown as YAML: {e}")))?;
-    Ok(tacit_api::print::yaml(&value))
-}
-
 fn status_tables(status: &MeshStatus) -> String {
     let mut text = format!(
         "mesh {}  trust domain {}  generation {}\n",
@@ -82,11 +71,6 @@ fn status_tables(status: &MeshStatus) -> String {
     );
     if let Some(reason) = &status.read_only {
         text.push_str(&format!("read-only: {reason}\n"));
-    }
-    for (severity, count) in &status.findings {
-        text.push_str(&format!(
-            "findings: {count} {severity} (see `tacit get all`)\n"
-        ));
     }
     let nodes = status.nodes.iter().map(|node| {
         let acknowledged = node
@@ -113,6 +97,7 @@ fn status_tables(status: &MeshStatus) -> String {
     text.push_str(&services_table(status));
     text.push_str("\n\n");
     text.push_str(&workloads_table(status));
+    text.push_str(&findings_text(status));
     text
 }
 
@@ -164,6 +149,30 @@ fn workloads_table(status: &MeshStatus) -> String {
     output::table(&headings, &workloads.collect::<Vec<_>>())
 }
 
+/// How many findings there are, and the worst of them in full.
+fn findings_text(status: &MeshStatus) -> String {
+    if status.findings.is_empty() {
+        return String::new();
+    }
+    let counts: Vec<String> = status
+        .findings
+        .iter()
+        .map(|(severity, count)| format!("{count} {severity}"))
+        .collect();
+    let mut text = format!("\n\nFINDINGS: {}", counts.join(", "));
+    for finding in status.problems.iter().take(FINDINGS) {
+        text.push_str(&format!("\n\n{finding}"));
+    }
+    let more = status.problems.len().saturating_sub(FINDINGS);
+    if more > 0 {
+        text.push_str(&format!("\n\nand {more} more: `tacit status -o json`"));
+    }
+    text
+}
+
+/// Findings of a table: what fits a screen.
+const FINDINGS: usize = 10;
+
 /// Waits until an object's condition holds.
 pub(crate) fn wait(place: &Place, args: &WaitArgs) -> Result<ExitCode, Failure> {
     let object = object_ref(&args.object.kind, &args.object.name)?;
@@ -173,12 +182,18 @@ pub(crate) fn wait(place: &Place, args: &WaitArgs) -> Result<ExitCode, Failure> 
     let client = place.client()?;
     let answer = block_on(async {
         client
-            .wait(&args.condition, &object, time)
+            .wait(args.condition.word(), &object, time)
             .await
             .map_err(refused)
     })?;
+    let condition = args.condition.word();
+    if args.output != Format::Table {
+        output::data(&output::formatted(args.output, &answer, String::new)?);
+    }
     if answer.met {
-        output::data(&format!("{object} is {}", args.condition));
+        if args.output == Format::Table {
+            output::data(&format!("{object} is {condition}"));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let conditions: Vec<String> = answer
@@ -186,15 +201,16 @@ pub(crate) fn wait(place: &Place, args: &WaitArgs) -> Result<ExitCode, Failure> 
         .conditions
         .iter()
         .map(|condition| {
-            format!(
-                "{:?} is {}: {:?}, {}",
-                condition.kind, condition.status, condition.reason, condition.message
-            )
+            let not = if condition.status { "" } else { "not " };
+            let why = match condition.message.as_str() {
+                "" => format!("{:?}", condition.reason),
+                message => message.to_owned(),
+            };
+            format!("{not}{:?}: {why}", condition.kind)
         })
         .collect();
     Err(Failure::TimedOut(format!(
-        "{object} is not {} after {}. {}",
-        args.condition,
+        "{object} is not {condition} after {}. {}",
         args.timeout,
         conditions.join("; ")
     )))
@@ -209,17 +225,26 @@ pub(crate) fn why(place: &Place, args: &WhyArgs) -> Result<ExitCode, Failure> {
         method: args.method.to_ascii_uppercase(),
         zone: args.zone.clone(),
     };
-    let answer = block_on(async { client.why(&request).await.map_err(refused) })?;
-    match args.output {
-        Format::Json => output::data(&output::json(&answer)?),
-        Format::Yaml => output::data(&as_yaml(&answer)?),
-        Format::Table => output::data(&why_text(&answer)),
-    }
+    let answer = block_on(async { client.why(&request).await.map_err(asked) })?;
+    output::data(&output::formatted(args.output, &answer, || {
+        why_text(&answer)
+    })?);
     Ok(if answer.allowed {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(4)
     })
+}
+
+/// A question that makes no sense is a matter of usage.
+fn asked(error: ClientError) -> Failure {
+    let senseless = matches!(&error, ClientError::Refused(problem)
+        if problem.kind == ProblemKind::BadRequest);
+    if senseless {
+        Failure::Usage(error.to_string())
+    } else {
+        refused(error)
+    }
 }
 
 fn why_text(answer: &WhyResponse) -> String {

@@ -16,14 +16,18 @@ use crate::session::{Place, block_on};
 /// Runs the control plane.
 pub(crate) fn control(place: &Place, args: ControlArgs) -> Result<ExitCode, Failure> {
     let dirs = crate::dirs::Dirs::own(&place.mesh);
+    dirs.make()?;
+    if let Some(directory) = &args.file {
+        crate::files::directory(directory)?;
+    }
     let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let settings = tacit_control::Settings {
         mesh: name(&place.mesh)?,
         runtime_dir: dirs.runtime,
         state_dir: dirs.state,
         config_dir: args.file,
-        nodes_listen: SocketAddr::new(everywhere, tacit_control::NODES_PORT),
-        admin_listen: SocketAddr::new(everywhere, tacit_control::ADMIN_PORT),
+        nodes_listen: SocketAddr::new(everywhere, args.ports.port(tacit_control::NODES_PORT)),
+        admin_listen: SocketAddr::new(everywhere, args.ports.port(tacit_control::ADMIN_PORT)),
         addresses: args.address,
         administrator: args.administrator,
     };
@@ -38,6 +42,7 @@ pub(crate) fn control(place: &Place, args: ControlArgs) -> Result<ExitCode, Fail
 /// Runs the node proxy.
 pub(crate) fn node(place: &Place, args: NodeArgs) -> Result<ExitCode, Failure> {
     let dirs = crate::dirs::Dirs::own(&place.mesh);
+    dirs.make()?;
     let settings = tacit_proxy::Settings {
         mesh: name(&place.mesh)?,
         node: args
@@ -62,7 +67,10 @@ pub(crate) fn node(place: &Place, args: NodeArgs) -> Result<ExitCode, Failure> {
         state_dir: dirs.state.join("node"),
         run_socket: dirs.node_socket(),
         status_socket: dirs.status_socket(),
-        metrics: tacit_proxy::METRICS,
+        metrics: SocketAddr::new(
+            tacit_proxy::METRICS.ip(),
+            args.ports.port(tacit_proxy::METRICS.port()),
+        ),
         resolv_conf: PathBuf::from("/etc/resolv.conf"),
         environment: std::env::vars_os().collect(),
     };
@@ -96,6 +104,9 @@ fn not_run(error: RunError) -> Failure {
         RunError::Refused { kind, .. } => match kind {
             RefusalKind::Failed => Failure::Failed(text),
             RefusalKind::Invalid => Failure::Usage(text),
+            // As `sh` and `env` have it.
+            RefusalKind::NoProgram => Failure::NotStarted(127, text),
+            RefusalKind::NotExecutable => Failure::NotStarted(126, text),
             RefusalKind::NotPermitted => Failure::Refused(text),
             RefusalKind::Unreachable => Failure::Unreachable(text),
         },
@@ -127,6 +138,7 @@ fn run_request(args: RunArgs) -> Result<RunRequest, Failure> {
     let ports = args.port.iter().map(|text| {
         let (name, number) = text
             .split_once(':')
+            .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| usage(format!("--port {text}: use NAME:PORT, like http:8080")))?;
         Ok(RunPort {
             name: name.to_owned(),

@@ -1,8 +1,6 @@
 //! `tacit up` and `tacit down`: starts what this machine needs, and keeps it up.
 
 use std::ffi::OsString;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -37,8 +35,10 @@ const START: Duration = Duration::from_secs(20);
 /// Brings the roles of this machine up and stays until it is told to stop.
 pub(crate) fn up(place: &Place, args: &UpArgs) -> Result<ExitCode, Failure> {
     let dirs = Dirs::own(&place.mesh);
-    make_dir(&dirs.runtime, 0o755)?;
-    make_dir(&dirs.state, 0o700)?;
+    if let Some(directory) = &args.file {
+        crate::files::directory(directory)?;
+    }
+    dirs.make()?;
     let _lock = hold_lock(place, &dirs)?;
     enter_namespaces_if_not_root()?;
     let outcome = block_on(
@@ -89,18 +89,6 @@ pub(crate) fn down(place: &Place) -> Result<ExitCode, Failure> {
 
 fn failed(error: SysError) -> Failure {
     Failure::Failed(error.to_string())
-}
-
-fn make_dir(path: &Path, mode: u32) -> Result<(), Failure> {
-    let told = |e: std::io::Error| {
-        Failure::Failed(format!("cannot make the directory {}: {e}", path.display()))
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .map_err(told)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(told)
 }
 
 fn hold_lock(place: &Place, dirs: &Dirs) -> Result<LockFile, Failure> {
@@ -196,9 +184,14 @@ impl Supervisor<'_> {
         if let Err(failure) = self.start(control, node).await {
             return failure;
         }
+        let watching = self.args.file.as_ref().map(|directory| {
+            let directory = directory.display();
+            format!(" and watches {directory}")
+        });
         output::note(&format!(
-            "tacit: mesh {:?} is up (stop it with Ctrl-C)",
-            self.place.mesh
+            "tacit: mesh {:?} is up{} (stop it with Ctrl-C)",
+            self.place.mesh,
+            watching.unwrap_or_default()
         ));
         tokio::select! {
             failure = self.keep(control) => failure,
@@ -312,6 +305,7 @@ impl Supervisor<'_> {
         if let Some(address) = self.args.address {
             arguments.extend(["--address".into(), address.to_string().into()]);
         }
+        arguments.extend(self.args.ports.arguments());
     }
 
     fn node_arguments(&self, arguments: &mut Vec<OsString>) {
@@ -331,6 +325,7 @@ impl Supervisor<'_> {
             ),
             ("--access-log", Some(tuning.access_log.clone())),
         ];
+        arguments.extend(self.args.ports.arguments());
         for (option, value) in options {
             arguments.extend(
                 value

@@ -27,6 +27,9 @@ use crate::values;
 /// Most ports of one object: each is a line in every node's tables.
 const MOST_PORTS: usize = 100;
 
+/// Ports on which the node proxy listens inside each workload: capture, HBONE, names.
+const OWN_PORTS: [u16; 4] = [15001, 15006, 15008, 15053];
+
 /// Checks a Service by itself.
 pub(crate) fn validate_service(object: &Located<Object>, spec: &ServiceSpec) -> Vec<Finding> {
     let mut report = Report::new(object);
@@ -36,6 +39,9 @@ pub(crate) fn validate_service(object: &Located<Object>, spec: &ServiceSpec) -> 
             "spec.selector",
             "an empty selector selects nothing",
         );
+    }
+    if let Some(selector) = &spec.selector {
+        values::labels(&mut report, "spec.selector", selector);
     }
     if spec.ports.is_none() && spec.external_name.is_none() {
         report.say(MISSING_FIELD, "spec.ports", "a Service needs ports");
@@ -154,6 +160,11 @@ pub(crate) fn validate_workload(object: &Located<Object>, spec: &WorkloadSpec) -
         if port.port == 0 || !numbers.insert(port.port) {
             let message = format!("port {} is 0 or listed twice", port.port);
             report.say(CONTRADICTION, &format!("{at}.port"), message);
+        }
+        if OWN_PORTS.contains(&port.port) {
+            let message = format!("port {} of every workload is the mesh's own", port.port);
+            let fix = Some("choose another port".to_owned());
+            report.add(OUT_OF_RANGE, &format!("{at}.port"), message, fix);
         }
         twice(&mut report, &at, port.name.as_deref(), &mut names);
     }

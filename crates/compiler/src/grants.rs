@@ -25,6 +25,12 @@ mod validate;
 
 pub use validate::validate;
 
+/// The group that every user of a machine of the mesh is in: whoever the kernel knows there.
+/// Certificates are not in it.
+pub const LOCAL_USERS: &str = "system:local";
+/// Groups that begin so are made by the mesh; `Mesh.subjects` cannot give them.
+pub(crate) const BUILT_IN: &str = "system:";
+
 /// How somebody is known to the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
@@ -64,10 +70,11 @@ impl fmt::Display for Subject {
             Some(user) => write!(f, "user {user}")?,
             None => f.write_str(&self.known_as)?,
         }
-        if self.groups.is_empty() {
+        let groups = self.groups.iter().map(String::as_str);
+        let groups: Vec<&str> = groups.filter(|name| !name.starts_with(BUILT_IN)).collect();
+        if groups.is_empty() {
             return Ok(());
         }
-        let groups: Vec<&str> = self.groups.iter().map(String::as_str).collect();
         write!(f, " (groups {})", groups.join(", "))
     }
 }
@@ -90,6 +97,7 @@ impl Subject {
             Caller::Local { uid, .. } => Self {
                 administrator: *uid == owner_uid || *uid == 0,
                 known_as: format!("uid {uid}"),
+                groups: BTreeSet::from([LOCAL_USERS.to_owned()]),
                 ..Self::default()
             },
         };
@@ -363,6 +371,22 @@ impl<'a> World<'a> {
             let account = &workload.spec.service_account;
             let what = format!("declare workloads that run as {namespace}/{account}");
             self.verb_only(who, Verb::Run, namespace, &what, now)?;
+            if workload.spec.command.is_some() {
+                let message = format!(
+                    "{who} may not declare a command: the node runs it as its own user, so only \
+                     the administrator may"
+                );
+                let fix = "leave `command` out and start the program with `tacit run`, which \
+                           keeps its user";
+                let field = "spec.command";
+                return Err(refusal(
+                    change.object(),
+                    NOT_GRANTED,
+                    field,
+                    message,
+                    fix.into(),
+                ));
+            }
         }
         self.attachments(tenant, who, change, now)
     }

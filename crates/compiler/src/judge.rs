@@ -14,7 +14,7 @@ use crate::mesh::{self, Settings};
 use crate::state::{Entry, Inputs};
 use crate::supported::unsupported;
 use crate::workspace::DEFAULT_CLUSTER;
-use crate::{access, endpoints, failover, grants, retry_timeout};
+use crate::{access, endpoints, failover, grants, retry_timeout, values};
 
 /// One object with the version that counts.
 #[derive(Debug)]
@@ -202,6 +202,14 @@ fn duplicates(objects: &[Located<Object>]) -> Vec<Finding> {
     objects.iter().enumerate().map(finding).collect()
 }
 
+/// Why one object by itself could not be in force; none if it could.
+#[must_use]
+pub fn problems(object: &Located<Object>, cluster: &str) -> Vec<Finding> {
+    let mut findings = validate(object, cluster);
+    findings.retain(|finding| finding.severity == Severity::Error);
+    findings
+}
+
 /// Checks one object by itself. Errors keep it out of force.
 fn validate(object: &Located<Object>, cluster: &str) -> Vec<Finding> {
     let mut report = Report::new(object);
@@ -250,6 +258,7 @@ fn names(report: &mut Report<'_>, object: &Located<Object>) {
         | Kind::Workload
         | Kind::Workspace => Name::try_from(metadata.name.as_str()).err(),
     };
+    values::labels(report, "metadata.labels", &metadata.labels);
     let namespace = metadata.namespace.as_deref().map(Namespace::try_from);
     let namespace = namespace.and_then(Result::err);
     for (field, error) in [("metadata.name", name), ("metadata.namespace", namespace)] {

@@ -38,6 +38,7 @@ use crate::state::Inputs;
 pub use delta::{
     Addresses, Checked, Files, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written,
 };
+pub use judge::problems;
 pub use offline::check_files;
 
 /// What was written and observed so far, and the tables that it compiles to.

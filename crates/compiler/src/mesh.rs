@@ -254,6 +254,7 @@ pub(crate) fn validate(object: &Located<Object>, spec: &MeshSpec) -> Vec<Finding
         read.extend(text.and_then(|text| range(&mut report, field, text)));
     }
     overlap(&mut report, spec);
+    subjects(&mut report, spec);
     check_times(&mut report, spec);
     localities(&mut report, spec);
     if let Some(defaults) = &spec.defaults {
@@ -261,6 +262,24 @@ pub(crate) fn validate(object: &Located<Object>, spec: &MeshSpec) -> Vec<Finding
         failover::validate_defaults(&mut report, defaults);
     }
     report.findings
+}
+
+/// Groups of the mesh's own are not given to anybody.
+fn subjects(report: &mut Report<'_>, spec: &MeshSpec) {
+    for (index, subject) in spec.subjects.iter().flatten().enumerate() {
+        for (group, name) in subject.groups.iter().flatten().enumerate() {
+            if name.starts_with(crate::grants::BUILT_IN) {
+                let field = format!("spec.subjects[{index}].groups[{group}]");
+                let message = format!("{name:?} is a name for groups that the mesh makes itself");
+                report.add(
+                    BAD_NAME,
+                    &field,
+                    message,
+                    Some("choose another name".into()),
+                );
+            }
+        }
+    }
 }
 
 /// Reads a range of addresses to give away: IPv4, and neither tiny nor everything.

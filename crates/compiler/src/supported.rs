@@ -6,6 +6,7 @@ use tacit_api::mesh::{Defaults, MeshSpec};
 use tacit_api::policy::{Callers, Targeting};
 use tacit_api::retry_timeout::{Retry, RetryTimeoutPolicySpec};
 use tacit_api::service::ServiceSpec;
+use tacit_api::workload::WorkloadSpec;
 use tacit_api::workspace::{L7, WorkspaceSpec};
 use tacit_api::{Object, Policy};
 
@@ -28,7 +29,7 @@ pub(crate) fn unsupported(object: &Object, cluster: &str) -> Vec<Unsupported> {
         Object::Mesh(mesh) => found.mesh(&mesh.spec, cluster),
         Object::RetryTimeoutPolicy(policy) => found.retry_timeout(&policy.spec),
         Object::Service(service) => found.service(&service.spec),
-        Object::Workload(_) => {}
+        Object::Workload(workload) => found.workload(&workload.spec),
         Object::Workspace(workspace) => found.workspace(&workspace.spec, cluster),
     }
     found.0
@@ -159,6 +160,8 @@ impl Found {
             .is_some_and(|ranges| ranges.ipv6.is_some());
         self.field(ipv6, "spec.serviceAddresses.ipv6");
         self.field(spec.jwt_providers.is_some(), "spec.jwtProviders");
+        // One network only: every node reaches every other one directly.
+        self.field(spec.network.is_some(), "spec.network");
         self.defaults(spec.defaults.as_ref(), cluster);
     }
 
@@ -166,7 +169,14 @@ impl Found {
         if spec.l7 == Some(L7::Waypoint) {
             self.value("spec.l7", "`Waypoint`".to_owned());
         }
+        // There are no routes yet whose host names could be refused.
+        self.field(spec.hostnames.is_some(), "spec.hostnames");
         self.defaults(spec.defaults.as_ref(), cluster);
+    }
+
+    fn workload(&mut self, spec: &WorkloadSpec) {
+        // Only `FailoverPolicy` `limit` would read it.
+        self.field(spec.capacity.is_some(), "spec.capacity");
     }
 
     fn defaults(&mut self, defaults: Option<&Defaults>, cluster: &str) {

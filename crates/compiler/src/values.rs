@@ -1,6 +1,6 @@
 //! Checks of single values that several kinds of objects share.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -66,6 +66,52 @@ pub(crate) fn not_empty<T>(report: &mut Report<'_>, field: &str, list: Option<&[
     if list.is_some_and(<[T]>::is_empty) {
         report.say(EMPTY_LIST, field, "the list is empty");
     }
+}
+
+/// Checks labels as Kubernetes has them: a key is `name` or `domain/name`.
+pub(crate) fn labels(report: &mut Report<'_>, field: &str, labels: &BTreeMap<String, String>) {
+    for (key, value) in labels {
+        let (domain, name) = match key.split_once('/') {
+            Some((domain, name)) => (Some(domain), name),
+            None => (None, key.as_str()),
+        };
+        let domain_fits = domain.is_none_or(|domain| domain.len() <= 253 && is_domain(domain));
+        if !domain_fits || !is_label_text(name) {
+            let message = format!("{key:?} is no key of a label");
+            report.add(
+                BAD_TEXT,
+                &format!("{field}.{key}"),
+                message,
+                Some(LABEL.into()),
+            );
+        } else if !value.is_empty() && !is_label_text(value) {
+            let message = format!("{value:?} is no value of a label");
+            report.add(
+                BAD_TEXT,
+                &format!("{field}.{key}"),
+                message,
+                Some(LABEL.into()),
+            );
+        }
+    }
+}
+
+const LABEL: &str = "use at most 63 letters, digits, '-', '_' and '.', with a letter or a digit at \
+                     both ends; a key may have a domain and '/' before it";
+
+fn is_label_text(text: &str) -> bool {
+    let end = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    (1..=63).contains(&text.len())
+        && end(text.bytes().next())
+        && end(text.bytes().last())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn is_domain(text: &str) -> bool {
+    text.split('.')
+        .all(|part| Namespace::try_from(part).is_ok())
 }
 
 /// An HTTP method, upper case.

@@ -355,6 +355,10 @@ fn run_grant(
         index,
         uids: found.iter().filter_map(|subject| subject.uid).collect(),
         gids: found.iter().filter_map(|subject| subject.gid).collect(),
+        everyone: grant
+            .to
+            .iter()
+            .any(|to| to.user.is_none() && to.group.as_deref() == Some(crate::grants::LOCAL_USERS)),
         namespaces: members.clone(),
         // Before 1970 is as past as 1970.
         until: grant

@@ -48,6 +48,8 @@ const NUMBERS: u64 = 100_000;
 /// What the engine needs to know that never changes.
 #[derive(Clone, Debug)]
 pub(crate) struct Fixed {
+    /// The mesh's name on this machine.
+    pub(crate) mesh: String,
     /// The user id that may do everything.
     pub(crate) administrator: u32,
     /// `IP:PORT` of the node API, for join tokens.

@@ -44,7 +44,8 @@ impl fmt::Display for ControlError {
                 write!(
                     f,
                     "port {} is in use; another mesh of this machine, or another program, \
-                     listens on it: stop it (`tacit down --mesh NAME`)",
+                     listens on it: stop it (`tacit down --mesh NAME`), or give this one other \
+                     ports: --port-base 16000",
                     address.port()
                 )
             }

@@ -20,6 +20,7 @@ mod shared;
 mod sources;
 mod status;
 mod store;
+mod tell;
 mod who;
 mod why;
 mod workloads;

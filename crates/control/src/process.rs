@@ -14,7 +14,7 @@ use crate::error::ControlError;
 use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::store::{Store, redb::Redb};
-use crate::{admin, clock, publish, random, sources};
+use crate::{admin, clock, publish, random, sources, tell};
 
 /// How often our own certificate and the time of expiries are looked at, at least.
 const LOOK: Duration = Duration::from_secs(1);
@@ -44,6 +44,7 @@ pub async fn run(settings: Settings) -> Result<(), ControlError> {
         }
     };
     let fixed = Fixed {
+        mesh: settings.mesh.to_string(),
         administrator: settings.administrator,
         node_addresses: node_addresses(&settings, &nodes),
         root_sha256: authority.root_sha256(),
@@ -69,6 +70,7 @@ pub async fn run(settings: Settings) -> Result<(), ControlError> {
     parts.spawn(publish::serve(shared.clone(), nodes));
     parts.spawn(admin::serve_remote(shared.clone(), people));
     parts.spawn(admin::serve_local(shared.clone(), local));
+    parts.spawn(tell::findings(shared.clone()));
     parts.spawn(keep_time(shared));
     if let Some(watch) = watch {
         parts.spawn(watch.run(handle));

@@ -94,6 +94,9 @@ fn programmed(
     }
 }
 
+/// Findings that are shown in full; the worst come first.
+const PROBLEMS: usize = 100;
+
 /// The mesh at a glance.
 pub(crate) fn of_mesh(shared: &Shared) -> MeshStatus {
     let published = shared.published();
@@ -144,6 +147,7 @@ pub(crate) fn of_mesh(shared: &Shared) -> MeshStatus {
             .map(|w| workload(w))
             .collect(),
         findings,
+        problems: published.findings.iter().take(PROBLEMS).cloned().collect(),
         read_only: published.read_only.clone(),
     }
 }

@@ -1,6 +1,6 @@
 //! `why`: asks the caller's node, which decides with what it observed; else decides here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tacit_decide::offline::Freshness;
 use tacit_decide::why::{Answer, Question, Source, Verdict, explain, parse_target};
@@ -24,7 +24,12 @@ pub(crate) async fn answer(shared: &Shared, ask: &WhyRequest) -> Result<WhyRespo
     let (host, port, path) = parse_target(&ask.url)
         .map_err(|error| problem(ProblemKind::BadRequest, error.to_string()))?;
     let (from, workload) = source(snapshot, ask)?;
+    zone_is_known(&published, ask)?;
     let method = ask.method.to_ascii_uppercase();
+    if method.parse::<http::Method>().is_err() {
+        let message = format!("{:?} is no HTTP method", ask.method);
+        return Err(problem(ProblemKind::BadRequest, message));
+    }
     let question = Question {
         from,
         host,
@@ -57,6 +62,31 @@ pub(crate) async fn answer(shared: &Shared, ask: &WhyRequest) -> Result<WhyRespo
         generation: published.generation,
         answered_by,
     })
+}
+
+/// A zone in which nothing runs is a slip of the pen more often than a question.
+fn zone_is_known(published: &Published, ask: &WhyRequest) -> Result<(), Problem> {
+    let Some(wanted) = ask.zone.as_deref() else {
+        return Ok(());
+    };
+    let rows = published.snapshot.iter().flat_map(|s| s.workloads.values());
+    let nodes = published.nodes.values().map(|node| &node.locality.zone);
+    let zones: BTreeSet<&str> = rows
+        .map(|row| &*row.locality.zone)
+        .chain(nodes.map(|zone| &**zone))
+        .filter(|zone| !zone.is_empty())
+        .collect();
+    if zones.contains(wanted) {
+        return Ok(());
+    }
+    let known = if zones.is_empty() {
+        "no node or workload says its zone".to_owned()
+    } else {
+        let zones: Vec<&str> = zones.into_iter().collect();
+        format!("zones are {}", zones.join(", "))
+    };
+    let message = format!("there is no zone {wanted:?}; {known}");
+    Err(problem(ProblemKind::BadRequest, message))
 }
 
 /// A workload of that name; else a workload of that service account (in the zone, if one is

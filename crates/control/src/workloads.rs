@@ -74,12 +74,14 @@ impl Range {
         }
     }
 
-    /// The first subnet for a node that nobody has; none if all are taken.
-    pub(crate) fn free_subnet(self, taken: &BTreeSet<Self>) -> Option<Self> {
+    /// The first subnet for a node that nobody has, counted from `start` and around; none if all
+    /// are taken.
+    pub(crate) fn free_subnet(self, taken: &BTreeSet<Self>, start: u64) -> Option<Self> {
         let prefix = NODE_PREFIX.max(self.prefix);
         let step = 1_u64 << (32 - prefix);
         let count = 1_u64 << (prefix - self.prefix);
         (0..count).find_map(|index| {
+            let index = (start % count + index) % count;
             let network = u32::try_from(u64::from(self.network) + index * step).ok()?;
             let subnet = Self { network, prefix };
             // A range that was changed since may have left subnets of other sizes behind.
@@ -166,7 +168,7 @@ mod tests {
     fn each_node_has_a_subnet_of_its_own_until_none_is_left() {
         let all = range("10.0.0.0/22");
         let mut taken = BTreeSet::new();
-        while let Some(subnet) = all.free_subnet(&taken) {
+        while let Some(subnet) = all.free_subnet(&taken, 0) {
             assert!(taken.insert(subnet));
         }
         let shown: Vec<_> = taken.iter().map(ToString::to_string).collect();
@@ -174,6 +176,12 @@ mod tests {
             shown,
             ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"]
         );
+        let around = [3, 7, 4].map(|start| all.free_subnet(&BTreeSet::new(), start));
+        assert_eq!(around[..2], [Some(range("10.0.3.0/24")); 2]);
+        assert_eq!(around[2], Some(range("10.0.0.0/24")));
+        let last_is_taken = [range("10.0.3.0/24")].into();
+        let next = all.free_subnet(&last_is_taken, 3);
+        assert_eq!(next, Some(range("10.0.0.0/24")), "it goes around");
     }
 
     #[test]

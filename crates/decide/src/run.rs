@@ -40,7 +40,8 @@ pub fn may_run(
     }
     let seconds = now.unix_ns / 1_000_000_000;
     let grant = s.run_grants.iter().find(|grant| {
-        let subject = grant.uids.contains(&runner.uid) || !grant.gids.is_disjoint(&runner.gids);
+        let known = grant.uids.contains(&runner.uid) || !grant.gids.is_disjoint(&runner.gids);
+        let subject = grant.everyone || known;
         let in_time = grant.until.is_none_or(|until| seconds < until);
         subject && in_time && grant.namespaces.contains(namespace)
     });
@@ -50,7 +51,9 @@ pub fn may_run(
             DenialKind::Policy,
             format!(
                 "uid {} may not run workloads as {namespace}/{service_account}: no Workspace has \
-                 a Run grant in force for that user and namespace",
+                 a Run grant in force for that user and namespace. An administrator gives one in \
+                 a Workspace with {namespace} among its members: grants: [{{to: [{{group: \
+                 \"system:local\"}}], verbs: [Run]}}] is for every user of this machine",
                 runner.uid
             ),
         )),

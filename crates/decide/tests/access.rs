@@ -227,7 +227,17 @@ fn run_grants() {
         index: 2,
         uids: [1000].into(),
         gids: [50].into(),
+        everyone: false,
         namespaces: [namespace("shop")].into(),
+        until: Some(100),
+    })));
+    world.put(Row::RunGrant(Arc::new(RunGrantRow {
+        workspace: "w".try_into().unwrap(),
+        index: 3,
+        uids: BTreeSet::new(),
+        gids: BTreeSet::new(),
+        everyone: true,
+        namespaces: [namespace("open")].into(),
         until: Some(100),
     })));
     let s = world.build();
@@ -236,6 +246,14 @@ fn run_grants() {
         (0, &[][..], "bank", 0, Ok(RunLeave::Administrator)),
         (1000, &[], "shop", 99, grant.clone()),
         (1001, &[7, 50], "shop", 99, grant),
+        (
+            1001,
+            &[7],
+            "open",
+            99,
+            Ok(RunLeave::Grant("w".try_into().unwrap(), 3)),
+        ),
+        (1001, &[7], "open", 100, Err(())),
         (1001, &[7], "shop", 99, Err(())),
         (1000, &[], "bank", 99, Err(())),
         (1000, &[], "shop", 100, Err(())),

@@ -18,7 +18,13 @@ pub struct Locality {
 
 impl fmt::Display for Locality {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.cluster, self.region, self.zone)
+        // What is not known is left out at the end, so that a laptop's place is no "local//".
+        match (&*self.region, &*self.zone) {
+            ("", "") if self.cluster.is_empty() => f.write_str("unknown"),
+            ("", "") => f.write_str(&self.cluster),
+            (region, "") => write!(f, "{}/{region}", self.cluster),
+            (region, zone) => write!(f, "{}/{region}/{zone}", self.cluster),
+        }
     }
 }
 
@@ -109,6 +115,13 @@ mod tests {
             region: region.into(),
             zone: zone.into(),
         }
+    }
+
+    #[test]
+    fn unknown_parts_are_not_shown_at_the_end() {
+        let shown = [("", ""), ("r", ""), ("r", "z"), ("", "z")].map(|(r, z)| at(r, z).to_string());
+        assert_eq!(shown, ["c", "c/r", "c/r/z", "c//z"]);
+        assert_eq!(Locality::default().to_string(), "unknown");
     }
 
     #[test]

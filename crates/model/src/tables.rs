@@ -219,6 +219,8 @@ pub struct RunGrantRow {
     pub uids: BTreeSet<u32>,
     /// Group ids likewise.
     pub gids: BTreeSet<u32>,
+    /// True: every user of the node's machine (the group `system:local`).
+    pub everyone: bool,
     /// Namespaces in which workloads may be started.
     pub namespaces: BTreeSet<Namespace>,
     /// Unix seconds after which it no longer holds.

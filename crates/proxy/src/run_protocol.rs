@@ -103,6 +103,10 @@ pub enum RefusalKind {
     Failed,
     /// The request makes no sense.
     Invalid,
+    /// There is no such program.
+    NoProgram,
+    /// The program cannot be executed.
+    NotExecutable,
     /// The caller has no right to do this.
     NotPermitted,
     /// The control plane cannot be reached, and the workload is not known yet.

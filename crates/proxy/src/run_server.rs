@@ -108,6 +108,8 @@ impl Client {
             NotStarted::Machine(_) => RefusalKind::Failed,
             NotStarted::Refused(_) => RefusalKind::NotPermitted,
             NotStarted::Invalid(_) => RefusalKind::Invalid,
+            NotStarted::NoProgram(_) => RefusalKind::NoProgram,
+            NotStarted::NotExecutable(_) => RefusalKind::NotExecutable,
             NotStarted::Unreachable(_) => RefusalKind::Unreachable,
         };
         self.tell(&NodeMessage::Refused {

@@ -32,7 +32,7 @@ type Body = http_body_util::Full<bytes::Bytes>;
 pub(crate) fn bind(at: SocketAddr) -> Result<TcpListener, NodeError> {
     let told = |e: std::io::Error| {
         let fix = "another program, or another mesh of this machine, listens there: stop it \
-                   (`tacit down --mesh NAME`)";
+                   (`tacit down --mesh NAME`), or give this node others: --port-base 16000";
         NodeError::machine(format!("serve metrics on {at}"), e, fix)
     };
     let listener = TcpListener::bind(at).map_err(told)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tacit_model::{SpiffeId, WorkloadName};
+use tacit_sys::SysError;
 use tacit_sys::spawn::{Bind, Capabilities, Directory, Group, Spawn, Started, StdioFrom, User};
 use tacit_transport::hbone::HBONE_PORT;
 use tacit_wire::proto::control::{
@@ -44,6 +45,10 @@ pub(crate) enum NotStarted {
     Refused(String),
     /// The request makes no sense.
     Invalid(String),
+    /// There is no such program.
+    NoProgram(String),
+    /// The program cannot be executed.
+    NotExecutable(String),
     /// The control plane is needed and cannot be reached.
     Unreachable(String),
 }
@@ -53,6 +58,8 @@ impl fmt::Display for NotStarted {
         let (Self::Machine(text)
         | Self::Refused(text)
         | Self::Invalid(text)
+        | Self::NoProgram(text)
+        | Self::NotExecutable(text)
         | Self::Unreachable(text)) = self;
         f.write_str(text)
     }
@@ -260,7 +267,7 @@ async fn start_listeners(
 fn publish_port(port: u16) -> Result<std::net::TcpListener, NotStarted> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
     let told = |e: std::io::Error| {
-        NotStarted::Invalid(format!("cannot publish port {port} of this machine: {e}"))
+        NotStarted::Machine(format!("cannot publish port {port} of this machine: {e}"))
     };
     let listener = listener.map_err(told)?;
     listener.set_nonblocking(true).map_err(told)?;
@@ -303,7 +310,21 @@ pub(crate) async fn start_program(
     let started = tokio::task::spawn_blocking(move || spawn.start()).await;
     started
         .map_err(machine)?
-        .map_err(|e| NotStarted::Invalid(e.to_string()))
+        .map_err(|error| not_executed(&error))
+}
+
+fn not_executed(error: &SysError) -> NotStarted {
+    let text = error.to_string();
+    let kind = match error {
+        SysError::Call { source, .. } => source.kind(),
+        SysError::Invalid { .. } | SysError::Missing { .. } | SysError::Tool { .. } => {
+            return NotStarted::Invalid(text);
+        }
+    };
+    match kind {
+        std::io::ErrorKind::NotFound => NotStarted::NoProgram(text),
+        _ => NotStarted::NotExecutable(text),
+    }
 }
 
 /// The bind mount that leads names to us; none on a machine without that file.

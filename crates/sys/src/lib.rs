@@ -8,6 +8,7 @@ pub mod error;
 pub mod fdpass;
 pub mod limits;
 pub mod link;
+pub mod listeners;
 pub mod lock;
 pub mod netns;
 pub mod nft;

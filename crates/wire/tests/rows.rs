@@ -460,13 +460,15 @@ fn run_grant() -> impl Strategy<Value = RunGrantRow> {
         btree_set(any::<u32>(), 0..3),
         btree_set(name(), 0..3),
         option::of(any::<u64>()),
+        any::<bool>(),
     )
         .prop_map(
-            |(workspace, index, uids, gids, namespaces, until)| RunGrantRow {
+            |(workspace, index, uids, gids, namespaces, until, everyone)| RunGrantRow {
                 workspace,
                 index,
                 uids,
                 gids,
+                everyone,
                 namespaces,
                 until,
             },

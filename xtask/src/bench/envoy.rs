@@ -42,7 +42,7 @@ pub(crate) fn start_pair(
     let capture = format!(
         "table inet capture {{
   chain output {{ type nat hook output priority -100;
-    ip daddr {SERVICE} tcp dport 80 redirect to :{CLIENT_PORT} }}
+    ip daddr {SERVICE} tcp dport 80 redirect to :{CLIENT_PORT}; }}
 }}
 "
     );

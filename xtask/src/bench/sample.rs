@@ -131,10 +131,9 @@ impl Stage<'_> {
             self.load(&mesh, work, WARM_UP_SECONDS)?;
             measured.push(self.measure(&mesh, work)?);
         }
-        for job in &mut mesh.jobs {
-            job.check()?;
-            job.kill()?;
-        }
+        // All first: the end of one may well be the end of another.
+        mesh.jobs.iter_mut().try_for_each(Running::check)?;
+        mesh.jobs.iter_mut().try_for_each(Running::kill)?;
         Ok(Sample { measured, cipher })
     }
 

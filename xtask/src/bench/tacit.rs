@@ -96,12 +96,13 @@ pub(crate) fn start(stage: &Stage<'_>) -> Result<Mesh, String> {
     }
     answers(&mut jobs, &client.socket("node.sock"))?;
     answers(&mut jobs, &server.socket("node.sock"))?;
-    jobs.extend(start_applications(&server)?);
+    let applications = start_applications(&server)?;
+    let count = applications.len();
+    jobs.extend(applications);
     let sleeper = ["sleep", "1000000"].map(str::to_owned).into();
     jobs.push(client.run("client", None, sleeper, &accounts.load)?);
     let inside = wait_for_processes(&mut jobs, &accounts.load, 1)?;
-    let workloads = jobs.len() - 5;
-    let outside = wait_for_processes(&mut jobs, &accounts.application, workloads)?;
+    let outside = wait_for_processes(&mut jobs, &accounts.application, count)?;
     for pid in inside.iter().chain(&outside) {
         use_cubic(&NetNs::of_process(*pid).map_err(|e| e.to_string())?)?;
     }

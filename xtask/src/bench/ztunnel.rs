@@ -13,7 +13,7 @@ const BULK_SERVICE_PORT: u16 = 81;
 /// The mark of ztunnel's own sockets is 1337.
 const CLIENT_CAPTURE: &str = "table inet capture {
   chain output { type nat hook output priority -100;
-    meta mark 1337 accept; ip daddr 127.0.0.0/8 accept; meta l4proto tcp redirect to :15001 }
+    meta mark 1337 accept; ip daddr 127.0.0.0/8 accept; meta l4proto tcp redirect to :15001; }
 }
 ";
 
@@ -66,7 +66,7 @@ fn server_capture() -> String {
     format!(
         "table inet capture {{
   chain prerouting {{ type nat hook prerouting priority -100;
-    tcp dport {SERVER_PORT} accept; meta l4proto tcp ip saddr {CLIENT} redirect to :15006 }}
+    tcp dport {SERVER_PORT} accept; meta l4proto tcp ip saddr {CLIENT} redirect to :15006; }}
 }}
 "
     )

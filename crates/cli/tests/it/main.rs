@@ -6,11 +6,16 @@
 )]
 
 mod address;
+mod command_line;
 mod faults;
 mod hello;
 mod installed;
 mod leftovers;
+mod meshes;
+mod observe;
+mod peers;
 mod person;
 mod probe;
+mod readme;
 mod support;
 mod wrong_input;

@@ -583,6 +583,9 @@ fn running_workloads() {
     let workload = one("apiVersion: tacit.dev/v1alpha1\nkind: Workload\n\
                         metadata: {name: w, namespace: shop}\n\
                         spec: {serviceAccount: web, node: a, command: [\"true\"]}\n");
+    let without_command = one("apiVersion: tacit.dev/v1alpha1\nkind: Workload\n\
+                               metadata: {name: w, namespace: shop}\n\
+                               spec: {serviceAccount: web, node: a}\n");
     let deployer = identify(&certificate("ci"));
     check(
         &deployer,
@@ -597,7 +600,37 @@ fn running_workloads() {
         groups: ["deployers", "runners"].map(str::to_owned).into(),
         ..Subject::default()
     };
-    check(&both, Change::Create(&workload), &expect![""]);
+    check(&both, Change::Create(&without_command), &expect![""]);
+    // The node would run the command as its own user, which is root as a rule.
+    check(
+        &both,
+        Change::Create(&workload),
+        &expect![[r#"
+        TCT1601 [spec.command]
+         (groups deployers, runners) may not declare a command: the node runs it as its
+        own user, so only the administrator may
+    "#]],
+    );
+    let administrator = identify(&Caller::Administrator);
+    check(&administrator, Change::Create(&workload), &expect![""]);
+}
+
+#[test]
+fn every_local_user_is_in_a_group_of_the_mesh() {
+    let world = WORLD.replace(
+        "- to: [{group: runners}]",
+        "- to: [{group: 'system:local'}]",
+    );
+    assert_ne!(world, WORLD);
+    let objects = objects(&world);
+    let world = World::new(&objects);
+    let may_run = |who: &Caller| {
+        world
+            .may_run(&identify(who), "shop", "web", NOW)
+            .is_allowed()
+    };
+    assert!(may_run(&local(7, &[])));
+    assert!(!may_run(&certificate("ci")), "not of a machine of the mesh");
 }
 
 #[test]

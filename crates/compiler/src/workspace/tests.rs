@@ -168,6 +168,7 @@ fn rows_of_run_grants() {
         assert_eq!((row.workspace.as_str(), row.index), ("shop", 1));
         assert_eq!(row.uids, [1000].into());
         assert_eq!(row.gids, [50].into());
+        assert!(!row.everyone);
         let names = ["near", "shop", "shop-eu", "shop-platform"];
         assert_eq!(row.namespaces, names.map(namespace).into());
         assert_eq!(row.until, Some(1_801_353_600));

@@ -94,7 +94,8 @@ fn row(out: &mut String, row: &Row) {
         Row::RunGrant(row) => {
             let (uids, namespaces) = (list(&row.uids), list(&row.namespaces));
             let (name, index, until) = (&row.workspace, row.index, row.until);
-            let who = format!("uids [{uids}] gids [{}]", list(&row.gids));
+            let everyone = if row.everyone { " everyone" } else { "" };
+            let who = format!("uids [{uids}] gids [{}]{everyone}", list(&row.gids));
             writeln!(
                 out,
                 "RunGrant {name}[{index}]: {who} in [{namespaces}] until {until:?}"

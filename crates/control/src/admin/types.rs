@@ -94,6 +94,8 @@ pub struct MeshStatus {
     pub workloads: Vec<WorkloadStatus>,
     /// How many findings there are, by severity word.
     pub findings: BTreeMap<String, u64>,
+    /// The worst of them in full.
+    pub problems: Vec<Finding>,
     /// Set when nothing can be changed now, with the reason.
     pub read_only: Option<String>,
 }

@@ -1,11 +1,12 @@
 //! Applying and deleting objects of the API: syntax, owner, grants, and a trial compilation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tacit_api::{Located, Object, ObjectKey};
 use tacit_compiler::grants::{Change, Subject, Verdict, World};
 use tacit_model::Generation;
-use tacit_model::finding::{Finding, Severity};
+use tacit_model::finding::Finding;
 use tacit_model::status::{ConditionKind, Reason};
 
 use super::command::{Actor, EditKind, Reply, Then, problem};
@@ -18,6 +19,9 @@ use crate::admin::types::{
 };
 use crate::clock;
 use crate::store::Table;
+
+/// What the codes of findings about notation, names and duplicates begin with.
+const OF_READING: &str = "TCT10";
 
 impl Engine {
     pub(super) fn edit(
@@ -58,15 +62,18 @@ impl Engine {
         draft: &mut Draft,
     ) -> Result<ApplyResponse, Problem> {
         let parsed = tacit_api::parse(file, text);
-        if !parsed.errors.is_empty() {
+        let mut keys = BTreeSet::new();
+        let twice = |object: &Located<Object>| !keys.insert(object.value.key());
+        let twice = parsed.objects.iter().any(twice);
+        let nameless = |object: &Located<Object>| object_ref(&object.value.key()).is_none();
+        if !parsed.errors.is_empty() || twice || parsed.objects.iter().any(nameless) {
+            let mut findings = tacit_compiler::check_files([(file.into(), parsed)], now()).findings;
+            // Whether what it refers to exists is not known from one file.
+            findings.retain(|finding| finding.code.starts_with(OF_READING));
             return Err(Problem {
                 kind: ProblemKind::Invalid,
                 message: format!("{file}: nothing was applied").into(),
-                findings: tacit_compiler::check_files([(file.into(), parsed)], now())
-                    .findings
-                    .into_iter()
-                    .filter(|finding| finding.severity == Severity::Error)
-                    .collect(),
+                findings,
             });
         }
         if parsed.objects.is_empty() {

@@ -9,12 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use tacit_api::ObjectKey;
 use tacit_compiler::grants::{Caller, Subject, Verdict, World};
+use tacit_compiler::workspace::DEFAULT_CLUSTER;
 use tacit_model::hosting::MayHost;
 use tacit_model::{Generation, Locality, NodeName, SpiffeId, WorkloadName};
 
 use super::command::{HelloAsk, JoinAsk, Joined, RegisterAsk, Registered, Reply, Then, problem};
 use super::draft::Draft;
-use super::objects::{Held, effective};
+use super::objects::{Held, effective, run_object};
 use super::state::{mesh_spec, new_run, run_key};
 use super::{Engine, unavailable};
 use crate::admin::types::{JoinToken, JoinTokenResponse, Problem, ProblemKind};
@@ -195,7 +196,8 @@ impl Engine {
                 problem(ProblemKind::Unavailable, message)
             })?;
         let taken: BTreeSet<Range> = draft.state.subnets.values().copied().collect();
-        let subnet = range.free_subnet(&taken).ok_or_else(|| {
+        let start = first_subnet(&self.fixed.mesh);
+        let subnet = range.free_subnet(&taken, start).ok_or_else(|| {
             let message = format!(
                 "each subnet of {range} has a node; widen Mesh.workloadAddresses or remove nodes"
             );
@@ -247,6 +249,12 @@ impl Engine {
             address,
             uid: ask.uid,
         };
+        let cluster = mesh_spec(&objects).and_then(|mesh| mesh.cluster.as_deref());
+        let cluster = cluster.unwrap_or(DEFAULT_CLUSTER);
+        if let [first, ..] = tacit_compiler::problems(&run_object(&record), cluster).as_slice() {
+            let message = format!("{}; {}", first.message, first.fix);
+            return Err(problem(ProblemKind::BadRequest, message));
+        }
         if known.is_none_or(|run| run.record != record) {
             draft
                 .put(Table::Workloads, run_key(&name), &record)
@@ -427,6 +435,22 @@ impl Engine {
             .ok_or_else(|| problem(ProblemKind::Unavailable, "there is no generation yet"))
     }
 }
+
+/// Where a mesh begins to give subnets away: meshes of one machine share its routes, so each
+/// name begins elsewhere.
+fn first_subnet(mesh: &str) -> u64 {
+    if mesh == DEFAULT_MESH {
+        return 0;
+    }
+    let digest = Sha256::digest(mesh);
+    digest
+        .iter()
+        .take(4)
+        .fold(0, |number, byte| number * 256 + u64::from(*byte))
+}
+
+/// The name of a mesh whose name nobody chose.
+const DEFAULT_MESH: &str = "default";
 
 /// 128 random bits as hexadecimal digits.
 fn secret() -> Result<String, Problem> {

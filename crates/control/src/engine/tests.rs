@@ -58,6 +58,7 @@ fn files(files: &[(&str, &str)]) -> DirectoryRead {
 impl Test {
     fn start(disk: &Disk, directory: &[(&str, &str)]) -> Self {
         let fixed = Fixed {
+            mesh: "default".into(),
             administrator: ADMINISTRATOR,
             node_addresses: vec!["127.0.0.1:15012".into()],
             root_sha256: "00".repeat(32),

@@ -481,6 +481,7 @@ impl Wire for RunGrantRow {
             gids,
             namespaces,
             until,
+            everyone,
         } = self;
         p::RunGrant {
             workspace: workspace.to_string(),
@@ -489,6 +490,7 @@ impl Wire for RunGrantRow {
             gids: gids.iter().copied().collect(),
             namespaces: texts(namespaces),
             until: *until,
+            everyone: *everyone,
         }
     }
 
@@ -500,6 +502,7 @@ impl Wire for RunGrantRow {
             gids,
             namespaces,
             until,
+            everyone,
         } = proto;
         Ok(Self {
             workspace: name("workspace", &workspace)?,
@@ -508,6 +511,7 @@ impl Wire for RunGrantRow {
             gids: gids.into_iter().collect(),
             namespaces: names("namespaces", &namespaces)?,
             until,
+            everyone,
         })
     }
 }

@@ -574,6 +574,8 @@ pub struct RunGrant {
     pub namespaces: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(uint64, optional, tag = "6")]
     pub until: ::core::option::Option<u64>,
+    #[prost(bool, tag = "7")]
+    pub everyone: bool,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
