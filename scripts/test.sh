@@ -19,3 +19,5 @@ step cargo clippy --quiet --workspace --all-targets -- -D warnings
 step cargo test --quiet --workspace
 # The five acts assert every promised count; each zero has a control run beside it.
 step target/debug/tacit demo --once --report target/demo.json
+# What must hold when policies change, and when the control plane is away; about two minutes.
+step target/debug/tacit demo --once --act changes,outage --report target/lifecycle.json

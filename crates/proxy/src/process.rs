@@ -149,12 +149,13 @@ async fn boot(settings: Settings) -> Result<Booted, NodeError> {
     let seeds = seeds.map_err(|e| NodeError::machine("get random numbers", e, ""))?;
     let workers = Workers::start(&shared, seeds)?;
     let subscription = from_disk(&shared, &dir, &seal, &membership);
-    let run_socket = run_server::bind(&settings.run_socket)?;
-    let status_socket = run_server::bind(&settings.status_socket)?;
     let in_force = shared.current().generation;
     let host_addresses = host_addresses(&settings, &membership);
-    // Last of what can fail: from here on, the end of the node takes it down.
-    let host = Host::set_up(&settings.mesh, subnet)?;
+    let mut host = Host::set_up(&settings.mesh, subnet)?;
+    // Last of all, because who reaches a socket takes the node for started.
+    let sockets = run_server::bind(&settings.run_socket)
+        .and_then(|run| Ok((run, run_server::bind(&settings.status_socket)?)));
+    let (run_socket, status_socket) = sockets.inspect_err(|_| host.tear_down())?;
     let control = Rc::new(Control {
         shared,
         dir,

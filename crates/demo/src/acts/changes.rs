@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::acts::{CALLEE, Plan, apply, complete, start_payments};
-use crate::calls::{Call, Tail, unix_ms};
+use crate::calls::{self, Call, Tail, unix_ms};
 use crate::figures::{Bound, count};
 use crate::hosts::{CONTROL, ZONES};
 use crate::mesh::COMMAND_PATIENCE;
@@ -18,6 +18,10 @@ const NAME: &str = "shop/payments";
 const CHANGES: usize = 200;
 /// Requests per second, a quarter of them to each node: one each 5 ms.
 const RATE: u32 = 800;
+/// Where the caller runs.
+const CLIENT: &str = "us-east-1b";
+/// Other endings that are said one by one.
+const SHOWN: usize = 5;
 /// So many decisions in a row by the new policy: a node that has it does not go back.
 const IN_A_ROW: usize = 3;
 /// A change that takes longer counts as never enforced.
@@ -40,8 +44,9 @@ pub(crate) async fn play(stage: &mut Stage) -> io::Result<()> {
     apply(stage, &policy(true), KIND, NAME).await?;
     let plan = Plan {
         rate: RATE,
-        ..Plan::new("us-east-1b", "changes")
+        ..Plan::new(CLIENT, "changes")
     };
+    let started = unix_ms();
     let load = plan.start(stage)?;
     let tails = ZONES.iter().map(|(zone, _)| tail(stage, zone));
     let mut tails: Vec<Tail> = tails.collect::<io::Result<_>>()?;
@@ -61,11 +66,29 @@ pub(crate) async fn play(stage: &mut Stage) -> io::Result<()> {
         stage.figure(ACT, &what, count(number), Bound::AtLeast(1000.0))?;
     }
     let other = count(get.sent - passed - refused);
+    say_others(stage, started)?;
     let what = "requests meanwhile, ended in any other way";
     stage.figure(ACT, what, other, Bound::Exactly(0.0))?;
     figures(stage, &changes)?;
     stage.must(CONTROL, &["delete", KIND, NAME], "").await?;
     stage.stop_apps().await
+}
+
+/// Says how requests ended that neither passed nor were refused, if any did.
+fn say_others(stage: &Stage, since: f64) -> io::Result<()> {
+    let log = stage.hosts.get(CLIENT)?.dir.join("run/access.log");
+    let other =
+        |call: &Call| call.at_source && !call.is_complete() && !call.ending.starts_with("denied");
+    let calls = calls::read(&log, CALLEE, since)?;
+    for call in calls.iter().filter(|call| other(call)).take(SHOWN) {
+        let took = call.ended - call.started;
+        let text = format!(
+            "after {} tries and {took:.0} ms: {}",
+            call.tries, call.ending
+        );
+        stage.voice.figure(&text)?;
+    }
+    Ok(())
 }
 
 fn tail(stage: &Stage, zone: &str) -> io::Result<Tail> {
