@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tacit_decide::run::{Runner, may_run};
-use tacit_model::{Name, Namespace, ServiceAccount};
+use tacit_model::{Generation, Name, Namespace, ServiceAccount};
 use tacit_sys::fdpass;
 use tacit_sys::signals::Signal;
 use tacit_sys::spawn::{Directory, User};
@@ -34,7 +34,7 @@ const MAX_RUNS: usize = 512;
 pub(crate) const MAX_REQUESTS: usize = 16;
 /// How long a client may take for its request.
 const REQUEST: Duration = Duration::from_secs(10);
-/// How long until a person is told that control is being waited for.
+/// How long until a person is told what is being waited for.
 const QUIET: Duration = Duration::from_millis(500);
 /// How long the control plane may take to publish a workload that it has just registered.
 const PUBLISHED: Duration = Duration::from_secs(15);
@@ -149,6 +149,12 @@ async fn converse(control: &Rc<Control>, stream: UnixStream) -> io::Result<()> {
         gid: credentials.gid,
         groups: control.may_set_groups.then_some(groups),
     };
+    if wait_for_configuration(control, &mut client)
+        .await?
+        .is_none()
+    {
+        return Ok(());
+    }
     let wanted = match registration(control, &request, &runner) {
         Ok(wanted) => wanted,
         Err(why) => return client.refuse(&why).await,
@@ -252,24 +258,53 @@ async fn run(
     lived
 }
 
-/// The control plane; `None` when the client has gone meanwhile.
+/// A node that has just joined knows in a moment who may run what.
+async fn wait_for_configuration(control: &Control, client: &mut Client) -> io::Result<Option<()>> {
+    let reason = "the node has no configuration yet, and waits for the control plane";
+    let mut generation = control.generation.subscribe();
+    let arrived = async {
+        let known = |known: &Option<Generation>| known.is_some_and(|g| g != Generation::default());
+        if generation.wait_for(known).await.is_err() {
+            // The node is ending, and this conversation with it.
+            std::future::pending::<()>().await;
+        }
+    };
+    wait_for(client, reason, arrived).await
+}
+
+/// The control plane.
 async fn wait_for_control(
     control: &Control,
     client: &mut Client,
 ) -> io::Result<Option<crate::control::Client>> {
-    if let Some(node_api) = control.client_within(QUIET).await {
-        return Ok(Some(node_api));
-    }
     let reason = "the control plane cannot be reached; a workload that it does not know yet \
                   waits for it";
-    client
-        .tell(&NodeMessage::Waiting {
-            reason: reason.into(),
-        })
-        .await?;
+    let found = async {
+        loop {
+            if let Some(found) = control.client_within(REQUEST).await {
+                return found;
+            }
+        }
+    };
+    wait_for(client, reason, found).await
+}
+
+/// What is waited for, told to the client if it takes a while; `None` when the client has gone
+/// meanwhile.
+async fn wait_for<T>(
+    client: &mut Client,
+    reason: &str,
+    wanted: impl Future<Output = T>,
+) -> io::Result<Option<T>> {
+    let mut wanted = std::pin::pin!(wanted);
+    if let Ok(found) = tokio::time::timeout(QUIET, wanted.as_mut()).await {
+        return Ok(Some(found));
+    }
+    let reason = reason.into();
+    client.tell(&NodeMessage::Waiting { reason }).await?;
     loop {
         tokio::select! {
-            found = control.client_within(REQUEST) => if found.is_some() { return Ok(found) },
+            found = wanted.as_mut() => return Ok(Some(found)),
             message = client.messages.recv() => match message {
                 Some(ClientMessage::Signal(signal)) if !ends(signal) => {}
                 Some(ClientMessage::Signal(_)) | None => return Ok(None),
