@@ -113,13 +113,14 @@ async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Res
         Route::Workload(_) => Resilience::default(),
     };
     let limit = deadline::of_caller(&head.headers);
-    let call = Call::new(
+    // In a box: each step that it is handed to would else keep a place for it.
+    let call = Box::new(Call::new(
         &caller,
         &flight,
         (Arc::clone(&snapshot), source),
         resilience,
         (head, body),
-    );
+    ));
     match route {
         Route::Service(target) => to_service(call, &target, limit).await,
         Route::Workload(target) => to_workload(call, &target, limit).await,
@@ -153,7 +154,7 @@ fn route(half: &ClientHalf, decider: &Decider<'_>) -> Result<(Arc<WorkloadRow>, 
 
 /// Tries endpoints of a service until one answers, or no further try is allowed.
 async fn to_service(
-    call: Call<'_>,
+    call: Box<Call<'_>>,
     target: &ServiceTarget,
     limit: Option<Duration>,
 ) -> Response<ResponseBody> {
@@ -231,7 +232,7 @@ fn aim(call: &Call<'_>, choice: Choice) -> (Aim, Serving) {
 
 /// One try at a workload that was called by its own address: there is no other to try.
 async fn to_workload(
-    call: Call<'_>,
+    call: Box<Call<'_>>,
     target: &WorkloadTarget,
     limit: Option<Duration>,
 ) -> Response<ResponseBody> {

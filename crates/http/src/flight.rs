@@ -147,12 +147,13 @@ impl Flights {
             id: Arc::clone(&flight.id),
             reporter: self.reporter,
             source: self.source.clone(),
-            destination: flight.destination.borrow().clone(),
-            service: flight.service.borrow().clone(),
+            // Nobody needs them after the event.
+            destination: flight.destination.take(),
+            service: flight.service.take(),
             started_unix_ns: flight.started.unix_ns,
             duration: (self.worker.clock)().since(flight.started),
             ending,
-            audit: flight.audit.borrow().clone(),
+            audit: flight.audit.take(),
             bytes_sent: flight.sent.get(),
             bytes_received: flight.received.get(),
             kind: EventKind::Request {
