@@ -1,10 +1,11 @@
 //! The caller's half: finds an endpoint for each request, sends it, and tries again if it may.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -16,8 +17,8 @@ use tacit_decide::{
 };
 use tacit_model::event::{Party, Reporter};
 use tacit_model::resilience::Resilience;
-use tacit_model::tables::WorkloadRow;
-use tacit_model::{NodeName, WorkloadName};
+use tacit_model::tables::{ServiceRow, WorkloadRow};
+use tacit_model::{NodeName, ServiceName, Snapshot, WorkloadName};
 use tacit_transport::{DialError, Stream};
 
 use crate::connection::Connection;
@@ -69,6 +70,40 @@ pub struct DialAsk {
 struct Caller {
     half: ClientHalf,
     connection: Connection,
+    settled: RefCell<Option<Settled>>,
+}
+
+/// What applies to the requests of a connection: the same until the snapshot changes.
+struct Settled {
+    /// Of what it was made; weak, because no connection keeps an old snapshot.
+    snapshot: Weak<Snapshot>,
+    service: ServiceName,
+    resilience: Rc<Resilience>,
+}
+
+impl Caller {
+    /// What applies to calls of a service, found once for each snapshot.
+    fn resilience(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        decider: &Decider<'_>,
+        (service, source): (&ServiceRow, &WorkloadRow),
+    ) -> Rc<Resilience> {
+        let mut settled = self.settled.borrow_mut();
+        if let Some(known) = settled.as_ref()
+            && known.snapshot.as_ptr() == Arc::as_ptr(snapshot)
+            && known.service == service.name
+        {
+            return Rc::clone(&known.resilience);
+        }
+        let resilience = Rc::new(decider.effective(service, source));
+        *settled = Some(Settled {
+            snapshot: Arc::downgrade(snapshot),
+            service: service.name.clone(),
+            resilience: Rc::clone(&resilience),
+        });
+        resilience
+    }
 }
 
 /// Where the requests of a connection go now.
@@ -82,7 +117,11 @@ enum Route {
 pub async fn serve_client_half(stream: Stream, half: ClientHalf, stop: Stop) {
     let worker = Rc::clone(&half.worker);
     let connection = Connection::new(worker, Reporter::Source, half.caller.clone());
-    let caller = Rc::new(Caller { half, connection });
+    let caller = Rc::new(Caller {
+        half,
+        connection,
+        settled: RefCell::default(),
+    });
     let callee = Party {
         address: Some(caller.half.to),
         ..Party::default()
@@ -96,7 +135,9 @@ pub async fn serve_client_half(stream: Stream, half: ClientHalf, stop: Stop) {
 
 /// One request, from its head to the head of its answer.
 async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<ResponseBody> {
-    let Caller { half, connection } = &*caller;
+    let Caller {
+        half, connection, ..
+    } = &*caller;
     let (head, body) = request.into_parts();
     let flight = connection.begin(&head, Party::default());
     if let Some(why) = headers::malformed(&head) {
@@ -109,8 +150,10 @@ async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Res
         Err(denial) => return connection.refuse(&flight, denial),
     };
     let resilience = match &route {
-        Route::Service(target) => decider.effective(&target.service, &source),
-        Route::Workload(_) => Resilience::default(),
+        Route::Service(target) => {
+            caller.resilience(&snapshot, &decider, (&target.service, &source))
+        }
+        Route::Workload(_) => Rc::default(),
     };
     let limit = deadline::of_caller(&head.headers);
     // In a box: each step that it is handed to would else keep a place for it.

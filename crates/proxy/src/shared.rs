@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     connections: AtomicUsize,
     most_connections: usize,
     clock: Instant,
+    /// What the wall clock showed when `clock` began, in nanoseconds since 1970.
+    epoch: AtomicU64,
 }
 
 /// One connection's place; give it back with [`Shared::leave`].
@@ -70,6 +72,7 @@ impl Shared {
         most_connections: usize,
         identities: IdentityStore,
     ) -> Arc<Self> {
+        let clock = Instant::now();
         Arc::new(Self {
             snapshot: ArcSwap::from_pointee(nothing_yet),
             freshness: AtomicU64::new(FRESH),
@@ -81,7 +84,8 @@ impl Shared {
             decisions,
             connections: AtomicUsize::new(0),
             most_connections,
-            clock: Instant::now(),
+            epoch: AtomicU64::new(epoch(clock)),
+            clock,
         })
     }
 
@@ -131,6 +135,7 @@ impl Shared {
 
     /// Judges how old the node's knowledge is; returns the former judgement and the new one.
     pub(crate) fn judge_freshness(&self) -> (Freshness, Freshness) {
+        self.set_clock();
         let former = self.freshness();
         let snapshot = self.current();
         if snapshot.generation == Generation::default() {
@@ -175,16 +180,19 @@ impl Shared {
         self.now().since(self.last_heard()) > SILENT
     }
 
-    /// Both clocks.
+    /// Both clocks, for the price of one: the wall clock goes on from where it was set last.
     pub(crate) fn now(&self) -> Now {
-        let unix = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let whole = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let monotonic_ns = whole(self.clock.elapsed());
         Now {
-            unix_ns: whole(unix),
-            monotonic_ns: whole(self.clock.elapsed()),
+            unix_ns: self.epoch.load(Ordering::Relaxed) + monotonic_ns,
+            monotonic_ns,
         }
+    }
+
+    /// Follows a wall clock that somebody has set.
+    fn set_clock(&self) {
+        let epoch = epoch(self.clock);
+        self.epoch.store(epoch, Ordering::Relaxed);
     }
 
     /// Takes a place for a connection; `None`: the process serves as many as it has descriptors
@@ -234,4 +242,14 @@ pub(crate) fn nothing_yet(trust_domain: &TrustDomain) -> Result<Snapshot, NodeEr
     let mut tables = Tables::default();
     tables.0.insert(RowKey::Mesh, Row::Mesh(Arc::new(mesh)));
     Snapshot::build(Generation::default(), &tables).map_err(|e| NodeError::Settings(e.to_string()))
+}
+
+/// What the wall clock showed when `clock` began.
+fn epoch(clock: Instant) -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    whole(unix.unwrap_or_default()).saturating_sub(whole(clock.elapsed()))
+}
+
+fn whole(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,6 @@
 //! Tacit as its users run it: a control plane, two nodes that join it, and programs as workloads.
 
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -78,25 +79,7 @@ pub(crate) fn start(stage: &Stage<'_>) -> Result<Mesh, String> {
     let mut jobs = vec![control.tacit("up", &args).start()?];
     answers(&mut jobs, &control.socket("control.sock"))?;
     for (node, address) in [(&client, HOST_A), (&server, HOST_B)] {
-        let token = control
-            .tacit("token", &["token", "--node", node.name])
-            .finish(PATIENCE)?;
-        let (address, token) = (address.to_string(), token.trim());
-        let args = [
-            "up",
-            "--node",
-            node.name,
-            "--zone",
-            "bench",
-            "--address",
-            &address,
-        ];
-        let tuning = ["--workers", "1", "--access-log", "off", "--join", token];
-        let cipher = ["--cipher", cipher_of(stage.order.series)];
-        jobs.push(
-            node.tacit("up", &[&args[..], &tuning, &cipher].concat())
-                .start()?,
-        );
+        jobs.push(join(&control, node, address)?);
     }
     answers(&mut jobs, &client.socket("node.sock"))?;
     answers(&mut jobs, &server.socket("node.sock"))?;
@@ -131,6 +114,26 @@ pub(crate) fn start(stage: &Stage<'_>) -> Result<Mesh, String> {
         bulk: ("bulk.bench".to_owned(), BULK_SERVICE_PORT),
         jobs,
     })
+}
+
+/// Starts a node that joins the mesh of `control`.
+fn join(control: &Up<'_>, node: &Up<'_>, address: Ipv4Addr) -> Result<Running, String> {
+    let token = control
+        .tacit("token", &["token", "--node", node.name])
+        .finish(PATIENCE)?;
+    let (address, token) = (address.to_string(), token.trim());
+    let place = [
+        "--node",
+        node.name,
+        "--zone",
+        "bench",
+        "--address",
+        &address,
+    ];
+    let cipher = cipher_of(node.stage.order.series);
+    let tuning = ["--workers", "1", "--access-log", "off", "--cipher", cipher];
+    let args = [&["up"][..], &place, &tuning, &["--join", token]].concat();
+    node.tacit("up", &args).start()
 }
 
 /// What the rival of the series agrees on with its own kind.

@@ -379,7 +379,7 @@ fn what_could_not_be_written_is_written_when_there_is_space() {
     test.apply(SHOP).unwrap();
     test.join("a");
     let run = test.register(|_| ()).unwrap();
-    let ready: Ready = [(run.name.clone(), [8080].into())].into();
+    let ready: Ready = [(run.name, [8080].into())].into();
     test.disk.0.lock().unwrap().full = true;
     let report = Command::Ready("a".try_into().unwrap(), ready.clone());
     test.engine.batch(vec![Ask(report)]);

@@ -34,7 +34,7 @@ pub(super) struct Call<'a> {
     pub(super) flight: &'a Rc<Flight>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) source: Arc<WorkloadRow>,
-    pub(super) resilience: Resilience,
+    pub(super) resilience: Rc<Resilience>,
     /// As each try sends it, but for what differs between tries.
     pub(super) head: request::Parts,
     pub(super) upload: Upload,
@@ -63,7 +63,7 @@ impl<'a> Call<'a> {
         caller: &'a Caller,
         flight: &'a Rc<Flight>,
         (snapshot, source): (Arc<Snapshot>, Arc<WorkloadRow>),
-        resilience: Resilience,
+        resilience: Rc<Resilience>,
         (mut head, body): (request::Parts, Incoming),
     ) -> Self {
         let upgrade = head.extensions.remove::<OnUpgrade>();
