@@ -68,7 +68,10 @@ fn parse(file: &Path) -> Result<(Arc<str>, Parsed), Failure> {
 pub(crate) fn directory(path: &Path) -> Result<(), Failure> {
     match std::fs::read_dir(path) {
         Ok(_) => Ok(()),
-        Err(e) => Err(Failure::Usage(format!("--file {}: {e}", path.display()))),
+        Err(e) => Err(Failure::Usage(format!(
+            "--file {}: {e}; check the path, and that this user may read it",
+            path.display()
+        ))),
     }
 }
 

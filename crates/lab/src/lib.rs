@@ -81,7 +81,10 @@ impl Machine {
         if !is_root() {
             command.args(["--user", "--preserve-credentials"]);
         }
-        command.arg("--wd=.").arg("--").arg(program).args(arguments);
+        command.args(["--wd=.", "--"]);
+        // `nsenter` forks to enter a process-id namespace: what it starts ends with it.
+        command.args(["setpriv", "--pdeathsig", "KILL", "--"]);
+        command.arg(program).args(arguments);
         command.current_dir(self.directory());
         command
     }

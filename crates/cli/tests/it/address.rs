@@ -67,6 +67,10 @@ fn a_call_to_an_address_of_the_mesh_never_leaves_in_clear() {
         .wait_for("the workload's answer", answers)
         .unwrap();
 
+    let up = ["-s", "http://192.0.2.1:9000/"];
+    let up = || text(&mesh.machine.command("curl", &up).output().unwrap().stdout) == SAID;
+    mesh.machine.wait_for("the server outside", up).unwrap();
+
     // The controls: outside is outside and counted, and the workload was not.
     let before = mesh.counter("tacit_outside_connections_total");
     assert_eq!(mesh.get("http://192.0.2.1:9000/"), SAID);

@@ -27,7 +27,8 @@ spec:
 /// Runs a script on the machine in which `$RUN` is `tacit run` as user 1234.
 fn person(mesh: &Mesh, script: &str) -> Output {
     let preface = format!(
-        "mkdir -p -m 777 /run/person; cd /run/person
+        "export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+         mkdir -p -m 777 /run/person; cd /run/person
          RUN='setpriv --reuid=1234 --regid=1234 --clear-groups -- {} run'
          ",
         mesh.machine.binary().display()
@@ -63,8 +64,8 @@ fn signals_and_ends_go_both_ways() {
     for (signal, code) in [("TERM", 3), ("INT", 4), ("HUP", 5)] {
         let script = format!(
             "$RUN --as shop/web -- bash -c 'trap \"exit 3\" TERM; trap \"exit 4\" INT
-                 trap \"exit 5\" HUP; echo ready; while :; do sleep 0.05; done' > out &
-             until grep -q ready out; do sleep 0.05; done
+                 trap \"exit 5\" HUP; echo ready; while :; do sleep 0.05; done' > {signal} &
+             until grep -q ready {signal}; do sleep 0.05; done
              kill -s {signal} $!; wait $!"
         );
         // A shell in the background ignores INT, and so would what it starts.
@@ -75,7 +76,7 @@ fn signals_and_ends_go_both_ways() {
     let killed = person(&mesh, "$RUN --as shop/web -- sh -c 'kill -KILL $$'");
     assert_eq!(killed.status.code(), Some(128 + 9), "{killed:?}");
     let absent = person(&mesh, "$RUN --as shop/web -- no-such-program");
-    assert_eq!(absent.status.code(), Some(2), "{absent:?}");
+    assert_eq!(absent.status.code(), Some(127), "{absent:?}");
     assert!(
         text(&absent.stderr).contains("no-such-program"),
         "{absent:?}"
