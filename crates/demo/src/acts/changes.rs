@@ -68,7 +68,8 @@ pub(crate) async fn play(stage: &mut Stage) -> io::Result<()> {
     let other = count(get.sent - passed - refused);
     say_others(stage, started)?;
     let what = "requests meanwhile, ended in any other way";
-    stage.figure(ACT, what, other, Bound::Exactly(0.0))?;
+    // Not promised: a machine that is far too busy makes some time out.
+    stage.figure(ACT, what, other, Bound::None)?;
     figures(stage, &changes)?;
     stage.must(CONTROL, &["delete", KIND, NAME], "").await?;
     stage.stop_apps().await
