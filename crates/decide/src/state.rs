@@ -15,6 +15,8 @@ use crate::health::{EndpointHealth, Reach, Refused};
 use crate::retry::BudgetWindow;
 
 /// What this process has learnt. Made empty; shared by reference.
+///
+/// Who needs two locks takes `reach` before that of a service; nobody takes a third.
 #[derive(Debug, Default)]
 pub struct State {
     reach: RwLock<Reachability>,
