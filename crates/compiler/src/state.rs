@@ -22,6 +22,7 @@ pub(crate) struct Inputs {
     pub(crate) file_errors: Vec<SyntaxError>,
     pub(crate) nodes: BTreeMap<NodeName, NodeFact>,
     pub(crate) ready: BTreeMap<WorkloadName, BTreeSet<u16>>,
+    pub(crate) published: BTreeMap<WorkloadName, BTreeMap<u16, u16>>,
     pub(crate) addresses: Addresses,
     /// Unix seconds.
     pub(crate) now: i64,
@@ -37,6 +38,7 @@ impl Inputs {
             nodes,
             removed_nodes,
             ready,
+            published,
             addresses,
             now,
         } = change;
@@ -44,6 +46,7 @@ impl Inputs {
             self.objects.remove(&key);
             if let Some(name) = workload_name(&key) {
                 self.ready.remove(&name);
+                self.published.remove(&name);
             }
         }
         for Upsert {
@@ -75,6 +78,11 @@ impl Inputs {
         // A report about what is gone already would stay for ever.
         self.ready
             .extend(ready.into_iter().filter(|(name, _)| known.contains(name)));
+        self.published.extend(
+            published
+                .into_iter()
+                .filter(|(name, _)| known.contains(name)),
+        );
         if let Some(addresses) = addresses {
             self.addresses = addresses;
         }

@@ -46,7 +46,8 @@ pub struct WorkloadTarget {
 
 /// Decides where a connection to `to` (the original destination) goes.
 ///
-/// An address of a service or a workload is in the mesh. Another address of the mesh's own ranges
+/// An address of a service or a workload is in the mesh, and so is a port of a machine that leads
+/// to a workload. Another address of the mesh's own ranges
 /// is nobody's now, or somebody's of whom this snapshot does not know yet: what is sent there must
 /// not leave in clear. Everything else is outside, which the mesh's `egress` allows or not.
 #[must_use]
@@ -61,11 +62,13 @@ pub fn destination(s: &Snapshot, to: SocketAddr) -> Destination {
             None => Destination::Denied(unknown_port(service, to.port())),
         };
     }
-    if let Some(workload) = s.workload_at(address) {
+    let own = s.workload_at(address).map(|workload| (workload, to.port()));
+    let found = own.or_else(|| s.published_at(SocketAddr::new(address, to.port())));
+    if let Some((workload, port)) = found {
         return Destination::Workload(WorkloadTarget {
             workload: workload.clone(),
-            port: to.port(),
-            protocol: protocol_of(s, workload, to.port()),
+            port,
+            protocol: protocol_of(s, workload, port),
         });
     }
     if let Some(range) = own_range(s, address) {

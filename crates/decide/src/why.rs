@@ -382,6 +382,7 @@ fn assumed_row(id: &SpiffeId, locality: &Locality) -> Result<WorkloadRow, Denial
         node: "caller".try_into().map_err(internal)?,
         locality: locality.clone(),
         ports: Vec::new(),
+        published: Vec::new(),
         ready: std::collections::BTreeSet::new(),
         capacity: None,
         command: Vec::new(),

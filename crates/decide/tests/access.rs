@@ -10,7 +10,8 @@ use tacit_decide::{
 };
 use tacit_model::access::{Action, From, Mode, PathPattern, Rule, To};
 use tacit_model::tables::{
-    AccessRow, DefaultAccess, Egress, Protocol, Row, RowKey, RunGrantRow, Tenancy, WorkloadRow,
+    AccessRow, DefaultAccess, Egress, Protocol, PublishedPort, Row, RowKey, RunGrantRow, Tenancy,
+    WorkloadRow,
 };
 use tacit_model::{Now, Snapshot, WorkloadName};
 
@@ -217,6 +218,38 @@ fn an_address_of_the_mesh_that_nobody_has_is_not_outside() {
         .clone();
     world.tables.0.remove(&RowKey::Workload(key));
     assert!(matches!(go(&world, gone), Destination::Denied(_)));
+}
+
+#[test]
+fn a_published_port_is_its_workload() {
+    let mut world = shop(1);
+    let go = |world: &World, to: &str| destination(&world.build(), to.parse().unwrap());
+    let at = "192.0.2.1:8085";
+    assert!(matches!(go(&world, at), Destination::Outside(_)));
+    let name = world
+        .build()
+        .workload_at("10.0.1.1".parse().unwrap())
+        .unwrap()
+        .name
+        .clone();
+    world.change_workload(name.name.as_str(), name.namespace.as_str(), |row| {
+        row.published = vec![PublishedPort {
+            at: at.parse().unwrap(),
+            target: 8080,
+        }];
+    });
+    for at in [at, "[::ffff:192.0.2.1]:8085"] {
+        let Destination::Workload(target) = go(&world, at) else {
+            panic!("{at} leaves in clear");
+        };
+        assert_eq!((&target.workload.name, target.port), (&name, 8080));
+        assert_eq!(target.protocol, Protocol::Http);
+    }
+    // Other ports of the machine are not in the mesh.
+    assert!(matches!(
+        go(&world, "192.0.2.1:8086"),
+        Destination::Outside(_)
+    ));
 }
 
 #[test]

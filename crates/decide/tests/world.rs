@@ -215,6 +215,7 @@ impl World {
                 port: 8080,
                 protocol: Protocol::Http,
             }],
+            published: Vec::new(),
             ready: BTreeSet::from([8080]),
             capacity: None,
             command: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::generation::Generation;
@@ -33,6 +33,7 @@ pub struct Snapshot {
     pub run_grants: Vec<Arc<RunGrantRow>>,
     service_by_address: HashMap<IpAddr, ServiceName>,
     workload_by_address: HashMap<IpAddr, WorkloadName>,
+    published: HashMap<SocketAddr, (WorkloadName, u16)>,
     endpoints: HashMap<ServiceName, Vec<Arc<WorkloadRow>>>,
 }
 
@@ -93,6 +94,7 @@ impl Snapshot {
             run_grants,
             service_by_address: HashMap::new(),
             workload_by_address: HashMap::new(),
+            published: HashMap::new(),
             endpoints: HashMap::new(),
         };
         snapshot.close_classes()?;
@@ -156,6 +158,12 @@ impl Snapshot {
             if twice.is_some() {
                 return Err(NotClosed::AddressTwice(workload.address));
             }
+            for port in &workload.published {
+                // A machine has one owner of a port. Rows of two who claim it are of two moments,
+                // and no reason to refuse the whole state: the first by name has it.
+                let owner = (workload.name.clone(), port.target);
+                self.published.entry(port.at).or_insert(owner);
+            }
         }
         Ok(())
     }
@@ -184,6 +192,13 @@ impl Snapshot {
     #[must_use]
     pub fn workload_at(&self, address: IpAddr) -> Option<&Arc<WorkloadRow>> {
         self.workloads.get(self.workload_by_address.get(&address)?)
+    }
+
+    /// The workload that a port of a machine leads to, and the port of it.
+    #[must_use]
+    pub fn published_at(&self, at: SocketAddr) -> Option<(&Arc<WorkloadRow>, u16)> {
+        let (name, target) = self.published.get(&at)?;
+        Some((self.workloads.get(name)?, *target))
     }
 
     /// The workloads behind a service, ready or not, by name.

@@ -4,7 +4,7 @@
 //! hold `Arc`s: a copy of the tables shares every row that did not change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,6 +148,15 @@ pub struct WorkloadPort {
     pub protocol: Protocol,
 }
 
+/// A port of a workload's machine that leads to a port of the workload (`run --publish`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PublishedPort {
+    /// On the machine.
+    pub at: SocketAddr,
+    /// Of the workload.
+    pub target: u16,
+}
+
 /// One pod, VM or process with an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadRow {
@@ -157,6 +166,8 @@ pub struct WorkloadRow {
     pub node: NodeName,
     pub locality: Locality,
     pub ports: Vec<WorkloadPort>,
+    /// Where else it is reached: what is sent there is sent to it.
+    pub published: Vec<PublishedPort>,
     /// Ports that accept connections, as its node reports. A port that is in no service is not
     /// watched and not listed.
     pub ready: BTreeSet<u16>,

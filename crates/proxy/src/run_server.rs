@@ -12,7 +12,7 @@ use tacit_model::{Generation, Name, Namespace, ServiceAccount};
 use tacit_sys::fdpass;
 use tacit_sys::signals::Signal;
 use tacit_sys::spawn::{Directory, User};
-use tacit_wire::proto::control::RegisterWorkloadRequest;
+use tacit_wire::proto::control::{Publish, RegisterWorkloadRequest};
 use tacit_wire::proto::mesh::{Label, Protocol, WorkloadPort};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -217,6 +217,14 @@ fn registration(
         uid: runner.uid,
         gids: runner.gids.iter().copied().collect(),
         address: None,
+        publish: request
+            .publish
+            .iter()
+            .map(|ports| Publish {
+                port: ports.port.into(),
+                target: ports.target.into(),
+            })
+            .collect(),
     })
 }
 

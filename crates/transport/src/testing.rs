@@ -192,6 +192,7 @@ fn snapshot(identity: &SpiffeId) -> (Snapshot, WorkloadRow) {
         node: "here".try_into().unwrap(),
         locality: Locality::default(),
         ports: Vec::new(),
+        published: Vec::new(),
         ready: BTreeSet::default(),
         capacity: None,
         command: Vec::new(),

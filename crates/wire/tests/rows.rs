@@ -1,7 +1,7 @@
 //! Random rows of every table, every field of them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use tacit_model::locality::{Part, Place};
 use tacit_model::resilience::{Backoff, Budget, Fields, Layer, RetryMethods, RetryOn, RetryWhen};
 use tacit_model::tables::{
     AccessAttachment, AccessRow, AddressRange, ClassKey, ClassRow, DefaultAccess, Egress, Holds,
-    Isolation, MeshRow, NamespaceRow, Protocol, RunGrantRow, ServicePort, ServiceRow, TargetPort,
-    Tenancy, WorkloadPort, WorkloadRow,
+    Isolation, MeshRow, NamespaceRow, Protocol, PublishedPort, RunGrantRow, ServicePort,
+    ServiceRow, TargetPort, Tenancy, WorkloadPort, WorkloadRow,
 };
 use tacit_model::{
     Locality, Namespace, ObjectRef, PolicyName, Provenance, Row, ServiceName, Sourced, WorkloadName,
@@ -261,25 +261,31 @@ fn workload() -> impl Strategy<Value = WorkloadRow> {
         port,
         protocol,
     });
+    let published =
+        (address(), any::<u16>(), any::<u16>()).prop_map(|(ip, port, target)| PublishedPort {
+            at: SocketAddr::new(ip, port),
+            target,
+        });
     (
         workload_name(),
         class_key(),
         address(),
         name(),
         locality(),
-        vec(port, 0..3),
+        (vec(port, 0..3), vec(published, 0..3)),
         btree_set(any::<u16>(), 0..3),
         option::of(any::<u32>()),
         vec(text(), 0..3),
     )
         .prop_map(
             |(name, class, address, node, locality, ports, ready, capacity, command)| WorkloadRow {
+                published: ports.1,
                 name,
                 class,
                 address,
                 node,
                 locality,
-                ports,
+                ports: ports.0,
                 ready,
                 capacity,
                 command,

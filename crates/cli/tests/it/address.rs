@@ -1,6 +1,8 @@
 //! Calls by address: inside the mesh, outside it, and to addresses of the mesh that nobody has.
 
-use crate::support::{Mesh, text};
+use tacit_lab::Machine;
+
+use crate::support::{Mesh, binary, text};
 
 const MESH: &str = "\
 apiVersion: tacit.dev/v1alpha1
@@ -108,4 +110,33 @@ fn a_call_to_an_address_of_the_mesh_never_leaves_in_clear() {
         .unwrap();
     assert_eq!(mesh.get(&url), "");
     assert_eq!(mesh.counter("tacit_outside_connections_total"), before + 1);
+}
+
+#[test]
+fn a_call_to_a_published_port_of_a_machine_never_leaves_in_clear() {
+    let machine = Machine::start(binary()).unwrap();
+    machine.write("www/index.html", SAID).unwrap();
+    let add = ["addr", "add", "192.0.2.1/32", "dev", "lo"];
+    assert!(machine.command("ip", &add).status().unwrap().success());
+    let options = ["--address", "192.0.2.1"].map(str::to_owned);
+    let mesh = Mesh::up_on(machine, &[("mesh.yaml", MESH)], options.to_vec());
+    let serve = "exec python3 -m http.server 8080 --directory www";
+    let publish = ["--as", "shop/hello", "--publish", "8085:8080", "--"];
+    let _hello = mesh.start(&[&publish[..], &["sh", "-c", serve]].concat());
+    let _web = mesh.start(&["--as", "shop/web", "--name", "web", "--", "sleep", "300"]);
+    let url = "http://192.0.2.1:8085/";
+
+    // Only somebody with an identity is answered.
+    let outside = mesh.counter("tacit_outside_connections_total");
+    let is_up = || mesh.get(url) == SAID;
+    mesh.machine.wait_for("the published port", is_up).unwrap();
+    assert_eq!(mesh.counter("tacit_outside_connections_total"), outside);
+    let why = mesh.run(&["why", "shop/web", url]);
+    assert!(text(&why.stdout).contains("shop/hello"), "{why:?}");
+
+    // The control: a program of the machine comes in clear, and is refused for that.
+    let denied = mesh.counter("tacit_denied_total");
+    let mut plain = mesh.machine.command("curl", &["-s", "-m", "5", url]);
+    assert_eq!(text(&plain.output().unwrap().stdout), "");
+    assert_eq!(mesh.counter("tacit_denied_total"), denied + 1);
 }

@@ -21,7 +21,7 @@ impl Mesh {
 
     /// The same with the binary at another path.
     pub(crate) fn up_with(tacit: &Path, files: &[(&str, &str)]) -> Self {
-        Self::start_up(tacit, files, |_| Vec::new())
+        Self::up_on(Machine::start(tacit).unwrap(), files, Vec::new())
     }
 
     /// The same with further options, which may name files of the machine's directory.
@@ -29,20 +29,17 @@ impl Mesh {
         files: &[(&str, &str)],
         options: impl FnOnce(&Path) -> Vec<String>,
     ) -> Self {
-        Self::start_up(binary(), files, options)
+        let machine = Machine::start(binary()).unwrap();
+        let options = options(machine.directory());
+        Self::up_on(machine, files, options)
     }
 
-    fn start_up(
-        tacit: &Path,
-        files: &[(&str, &str)],
-        options: impl FnOnce(&Path) -> Vec<String>,
-    ) -> Self {
-        let machine = Machine::start(tacit).unwrap();
+    /// The same on a machine that is there.
+    pub(crate) fn up_on(machine: Machine, files: &[(&str, &str)], options: Vec<String>) -> Self {
         for (name, text) in files {
             machine.write(&format!("mesh/{name}"), text).unwrap();
         }
         std::fs::create_dir_all(machine.directory().join("mesh")).unwrap();
-        let options = options(machine.directory());
         let mut mesh = Self {
             machine,
             up: None,

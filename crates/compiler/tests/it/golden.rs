@@ -7,6 +7,7 @@
 //!     #! node host-a us-east us-east-1a 1      name, region, zone, third byte of its subnet,
 //!                                              then what it may host, if not everything
 //!     #! ready shop/web-1 8080 9090            ports that accept connections
+//!     #! publish shop/web-1 8443:8080          ports of its node's machine that lead to it
 //!     #! now 1700000000                        unix seconds
 //!     #! author group:developers               who wrote the policies over the API
 
@@ -56,6 +57,13 @@ fn moments(text: &str) -> Vec<Moment> {
                 let name = WorkloadName::parse(namespace, name).unwrap();
                 let ports: BTreeSet<u16> = ports.iter().map(|port| port.parse().unwrap()).collect();
                 moment.ready.push((name, ports));
+            }
+            ["publish", name, ref ports @ ..] => {
+                let (namespace, name) = name.split_once('/').unwrap();
+                let name = WorkloadName::parse(namespace, name).unwrap();
+                let pairs = ports.iter().map(|pair| pair.split_once(':').unwrap());
+                let pairs = pairs.map(|(on, of)| (on.parse().unwrap(), of.parse().unwrap()));
+                moment.published.push((name, pairs.collect()));
             }
             ["now", seconds] => moment.now = Some(seconds.parse().unwrap()),
             ["author", author] => moment.author = Some(author.to_owned()),

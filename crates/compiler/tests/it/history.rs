@@ -162,6 +162,7 @@ enum Step {
     Join(NodeFact),
     Later(i64),
     Ready(WorkloadName, BTreeSet<u16>),
+    Publish(WorkloadName, BTreeMap<u16, u16>),
     Remove(usize),
     Write(usize, usize),
 }
@@ -185,6 +186,10 @@ fn step() -> impl Strategy<Value = Step> {
             let ports = if ready { BTreeSet::from([8080, 9090]) } else { BTreeSet::new() };
             Step::Ready(WorkloadName::parse(namespace, name).unwrap(), ports)
         }),
+        1 => (0..3_usize, 1..4_u16).prop_map(move |(index, port)| {
+            let (namespace, name) = workloads[index];
+            Step::Publish(WorkloadName::parse(namespace, name).unwrap(), BTreeMap::from([(port, 80)]))
+        }),
         1 => (0..100_i64).prop_map(Step::Later),
     ]
 }
@@ -195,6 +200,7 @@ struct Final {
     upserts: BTreeMap<ObjectKey, Upsert>,
     nodes: BTreeMap<NodeName, NodeFact>,
     ready: BTreeMap<WorkloadName, BTreeSet<u16>>,
+    published: BTreeMap<WorkloadName, BTreeMap<u16, u16>>,
     now: i64,
 }
 
@@ -222,10 +228,17 @@ impl Final {
                 }
                 delta.ready.push((name, ports));
             }
+            Step::Publish(name, ports) => {
+                if self.upserts.keys().any(|key| is(key, &name)) {
+                    self.published.insert(name.clone(), ports.clone());
+                }
+                delta.published.push((name, ports));
+            }
             Step::Remove(object) => {
                 let (key, _) = written(object, 0);
                 self.upserts.remove(&key);
                 self.ready.retain(|name, _| !is(&key, name));
+                self.published.retain(|name, _| !is(&key, name));
                 delta.removes.push(key);
             }
             Step::Write(object, version) => {
@@ -258,6 +271,7 @@ impl Final {
             upserts,
             nodes,
             ready: self.ready.clone().into_iter().collect(),
+            published: self.published.clone().into_iter().collect(),
             addresses: Some(mesh.output.addresses.clone()),
             now: Some(self.now),
             ..InputDelta::default()

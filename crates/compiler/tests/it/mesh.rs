@@ -17,6 +17,7 @@ pub(crate) struct Moment {
     pub(crate) files: BTreeMap<Arc<str>, String>,
     pub(crate) nodes: Vec<NodeFact>,
     pub(crate) ready: Vec<(WorkloadName, BTreeSet<u16>)>,
+    pub(crate) published: Vec<(WorkloadName, BTreeMap<u16, u16>)>,
     pub(crate) now: Option<i64>,
     /// Author of every object; absent: the directory.
     pub(crate) author: Option<String>,
@@ -72,6 +73,7 @@ impl Mesh {
             file_errors: Some(files.errors),
             nodes: moment.nodes.clone(),
             ready: moment.ready.clone(),
+            published: moment.published.clone(),
             now: moment.now,
             ..InputDelta::default()
         }
@@ -129,6 +131,7 @@ pub(crate) fn node(name: &str, region: &str, zone: &str, third: u8) -> NodeFact 
         name: name.try_into().expect("a node name"),
         region: region.into(),
         zone: zone.into(),
+        addresses: vec![[192, 0, 2, third].into()],
         subnet: Some(Cidr {
             network: [10, 96, third, 0].into(),
             prefix: 24,

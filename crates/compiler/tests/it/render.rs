@@ -8,8 +8,8 @@ use tacit_model::labels::Labels;
 use tacit_model::resilience::{Fields, Layer};
 use tacit_model::status::ObjectStatus;
 use tacit_model::tables::{
-    AccessRow, AddressRange, ClassKey, ClassRow, MeshRow, Protocol, ServiceRow, TargetPort,
-    Tenancy, WorkloadRow,
+    AccessRow, AddressRange, ClassKey, ClassRow, MeshRow, Protocol, PublishedPort, ServiceRow,
+    TargetPort, Tenancy, WorkloadRow,
 };
 use tacit_model::{Row, Sourced};
 
@@ -160,6 +160,11 @@ fn workload(out: &mut String, row: &WorkloadRow) {
     writeln!(out, "  class {}", class_key(&row.class)).unwrap();
     let (ports, ready) = (list(row.ports.iter().map(port)), list(&row.ready));
     writeln!(out, "  ports [{ports}] ready [{ready}]").unwrap();
+    if !row.published.is_empty() {
+        let leads = |port: &PublishedPort| format!("{}>{}", port.at, port.target);
+        let published = list(row.published.iter().map(leads));
+        writeln!(out, "  published [{published}]").unwrap();
+    }
     if row.capacity.is_some() || !row.command.is_empty() {
         writeln!(
             out,

@@ -1,6 +1,6 @@
 //! What the engine can be asked for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tacit_api::ObjectKey;
@@ -101,6 +101,8 @@ pub(crate) struct RegisterAsk {
     pub(crate) ports: Vec<RunPort>,
     pub(crate) name: Option<Name>,
     pub(crate) address: Option<IpAddr>,
+    /// Ports of the machine that lead to ports of it.
+    pub(crate) published: BTreeMap<u16, u16>,
     pub(crate) uid: u32,
     pub(crate) gids: BTreeSet<u32>,
 }

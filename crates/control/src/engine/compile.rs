@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tacit_api::{Located, Object, ObjectKey, SyntaxError};
 use tacit_compiler::{Compiler, InputDelta, NodeFact, OutputDelta};
-use tacit_model::NodeName;
 use tacit_model::finding::Finding;
+use tacit_model::{NodeName, WorkloadName};
 
 use super::objects::{Held, effective};
 use super::state::State;
@@ -19,6 +19,7 @@ pub(crate) struct Inputs {
     file_errors: Arc<Vec<SyntaxError>>,
     nodes: BTreeMap<NodeName, NodeFact>,
     ready: Ready,
+    published: BTreeMap<WorkloadName, BTreeMap<u16, u16>>,
 }
 
 /// A compiler after a change, with what the change led to.
@@ -50,6 +51,7 @@ impl Compiled {
             file_errors: state.file_errors.clone(),
             nodes: facts(state),
             ready: state.ready.clone(),
+            published: published(state),
         };
         let delta = self.inputs.delta(&next, state, now);
         let mut compiler = self.compiler.clone();
@@ -92,6 +94,10 @@ impl Inputs {
             .ready
             .keys()
             .filter(|name| !next.ready.contains_key(name));
+        let published = next
+            .published
+            .iter()
+            .filter(|(name, ports)| self.published.get(*name) != Some(ports));
         let nodes = next
             .nodes
             .values()
@@ -115,10 +121,19 @@ impl Inputs {
                 .map(|(name, ports)| (name.clone(), ports.clone()))
                 .chain(unready.map(|name| (name.clone(), Default::default())))
                 .collect(),
+            published: published
+                .map(|(name, ports)| (name.clone(), ports.clone()))
+                .collect(),
             addresses: first.then(|| state.addresses.as_ref().clone()),
             now: Some(now),
         }
     }
+}
+
+fn published(state: &State) -> BTreeMap<WorkloadName, BTreeMap<u16, u16>> {
+    let runs = state.runs.iter();
+    runs.map(|(name, run)| (name.clone(), run.record.published.clone()))
+        .collect()
 }
 
 fn facts(state: &State) -> BTreeMap<NodeName, NodeFact> {
@@ -127,6 +142,7 @@ fn facts(state: &State) -> BTreeMap<NodeName, NodeFact> {
             name: name.clone(),
             region: record.locality.region.clone(),
             zone: record.locality.zone.clone(),
+            addresses: record.host_addresses.clone(),
             subnet: state.subnets.get(name).map(|range| range.cidr()),
             identities: record.identities.clone(),
         };

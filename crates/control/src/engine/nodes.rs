@@ -247,6 +247,7 @@ impl Engine {
             zone: ask.zone,
             ports: ask.ports,
             address,
+            published: ask.published,
             uid: ask.uid,
         };
         let cluster = mesh_spec(&objects).and_then(|mesh| mesh.cluster.as_deref());

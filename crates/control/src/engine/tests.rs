@@ -1,7 +1,7 @@
 //! Owners, grants, the full disk, restarts: the engine without processes around it.
 #![expect(clippy::unwrap_in_result, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use tacit_compiler::grants::Caller;
@@ -159,6 +159,7 @@ impl Test {
             ports: Vec::new(),
             name: None,
             address: None,
+            published: BTreeMap::new(),
             uid: ADMINISTRATOR,
             gids: BTreeSet::new(),
         };

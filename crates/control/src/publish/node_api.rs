@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::TryFromIntError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -275,9 +276,11 @@ fn register_ask(id: NodeId, request: p::RegisterWorkloadRequest) -> Result<Regis
         uid,
         gids,
         address,
+        publish,
     } = request;
     at_most(labels.len(), MAX_LABELS, "labels")?;
     at_most(ports.len(), MAX_PORTS, "ports")?;
+    at_most(publish.len(), MAX_PORTS, "published ports")?;
     let port = |proto| {
         let WorkloadPort {
             name,
@@ -310,6 +313,11 @@ fn register_ask(id: NodeId, request: p::RegisterWorkloadRequest) -> Result<Regis
         address: address
             .map(IpAddr::from_wire)
             .transpose()
+            .map_err(invalid)?,
+        published: publish
+            .into_iter()
+            .map(|p::Publish { port, target }| Ok((port.try_into()?, target.try_into()?)))
+            .collect::<Result<_, TryFromIntError>>()
             .map_err(invalid)?,
         uid,
         gids: gids.into_iter().collect::<BTreeSet<_>>(),

@@ -45,6 +45,8 @@ pub(crate) struct RunRecord {
     pub(crate) zone: String,
     pub(crate) ports: Vec<RunPort>,
     pub(crate) address: IpAddr,
+    /// Ports of the machine that lead to ports of it.
+    pub(crate) published: BTreeMap<u16, u16>,
     pub(crate) uid: u32,
 }
 

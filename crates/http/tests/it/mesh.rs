@@ -211,6 +211,7 @@ fn workload_row(name: &str, address: IpAddr, app: &str) -> WorkloadRow {
             port: PORT,
             protocol: Protocol::Http,
         }],
+        published: Vec::new(),
         ready: BTreeSet::from([PORT]),
         capacity: None,
         command: Vec::new(),

@@ -1,12 +1,13 @@
 //! Mesh, namespaces, classes, workloads, services and run grants as messages.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use tacit_model::labels::Labels;
 use tacit_model::tables::{
     AccessAttachment, AddressRange, ClassKey, ClassRow, DefaultAccess, Egress, Holds, Isolation,
-    MeshRow, NamespaceRow, Protocol, RunGrantRow, ServicePort, ServiceRow, TargetPort, Tenancy,
-    WorkloadPort, WorkloadRow,
+    MeshRow, NamespaceRow, Protocol, PublishedPort, RunGrantRow, ServicePort, ServiceRow,
+    TargetPort, Tenancy, WorkloadPort, WorkloadRow,
 };
 use tacit_model::{ServiceName, Sourced, WorkspaceName};
 
@@ -334,6 +335,31 @@ impl Wire for WorkloadPort {
     }
 }
 
+impl Wire for PublishedPort {
+    type Proto = p::PublishedPort;
+
+    fn to_wire(&self) -> p::PublishedPort {
+        let Self { at, target } = self;
+        p::PublishedPort {
+            address: at.ip().to_wire(),
+            port: u32::from(at.port()),
+            target: u32::from(*target),
+        }
+    }
+
+    fn from_wire(proto: p::PublishedPort) -> Result<Self, Invalid> {
+        let p::PublishedPort {
+            address,
+            port,
+            target,
+        } = proto;
+        Ok(Self {
+            at: SocketAddr::new(Wire::from_wire(address)?, narrow("port", port)?),
+            target: narrow("target", target)?,
+        })
+    }
+}
+
 impl Wire for WorkloadRow {
     type Proto = p::Workload;
 
@@ -345,6 +371,7 @@ impl Wire for WorkloadRow {
             node,
             locality,
             ports,
+            published,
             ready,
             capacity,
             command,
@@ -356,6 +383,7 @@ impl Wire for WorkloadRow {
             node: node.to_string(),
             locality: Some(locality.to_wire()),
             ports: list_to(ports),
+            published: list_to(published),
             ready: ready.iter().copied().map(u32::from).collect(),
             capacity: *capacity,
             command: command.iter().map(ToString::to_string).collect(),
@@ -370,6 +398,7 @@ impl Wire for WorkloadRow {
             node,
             locality,
             ports,
+            published,
             ready,
             capacity,
             command,
@@ -381,6 +410,7 @@ impl Wire for WorkloadRow {
             node: name("node", &node)?,
             locality: required("locality", locality)?,
             ports: list_from(ports)?,
+            published: list_from(published)?,
             ready: numbers("ready", ready)?,
             capacity,
             command: command.into_iter().map(Into::into).collect(),

@@ -69,6 +69,15 @@ pub struct SignResponse {
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub roots: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
+/// A port of the node's machine that leads to a workload's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Publish {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// Of the workload.
+    #[prost(uint32, tag = "2")]
+    pub target: u32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterWorkloadRequest {
     #[prost(string, tag = "1")]
@@ -96,6 +105,8 @@ pub struct RegisterWorkloadRequest {
     /// Set when a living workload is registered again, with its name: 4 or 16 bytes.
     #[prost(bytes = "vec", optional, tag = "10")]
     pub address: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(message, repeated, tag = "11")]
+    pub publish: ::prost::alloc::vec::Vec<Publish>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RegisterWorkloadResponse {

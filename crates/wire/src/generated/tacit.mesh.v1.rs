@@ -208,6 +208,18 @@ pub struct WorkloadPort {
     #[prost(enumeration = "Protocol", tag = "3")]
     pub protocol: i32,
 }
+/// A port of a machine that leads to a workload's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PublishedPort {
+    /// Of the machine: 4 or 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub address: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+    /// Of the workload.
+    #[prost(uint32, tag = "3")]
+    pub target: u32,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Workload {
     #[prost(message, optional, tag = "1")]
@@ -229,6 +241,8 @@ pub struct Workload {
     pub capacity: ::core::option::Option<u32>,
     #[prost(string, repeated, tag = "9")]
     pub command: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "10")]
+    pub published: ::prost::alloc::vec::Vec<PublishedPort>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServicePort {
