@@ -10,6 +10,7 @@ mod tree;
 
 pub mod access;
 pub mod failover;
+pub mod http_route;
 pub mod mesh;
 pub mod object;
 pub mod parse;
@@ -25,6 +26,7 @@ pub mod workspace;
 
 pub use access::{AccessPolicy, AccessPolicySpec};
 pub use failover::{FailoverPolicy, FailoverPolicySpec};
+pub use http_route::{HTTPRoute, HTTPRouteSpec};
 pub use mesh::{Mesh, MeshSpec};
 pub use object::{Kind, Metadata, Object, ObjectKey};
 pub use parse::{Parsed, Problem, SyntaxError, parse, parse_bytes};

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::access::AccessPolicy;
 use crate::decode::{Decode, Decoder};
 use crate::failover::FailoverPolicy;
+use crate::http_route::HTTPRoute;
 use crate::mesh::Mesh;
 use crate::parse::Problem;
 use crate::retry_timeout::RetryTimeoutPolicy;
@@ -148,6 +149,7 @@ macro_rules! kinds {
 kinds! {
     AccessPolicy: API_VERSION, true;
     FailoverPolicy: API_VERSION, true;
+    HTTPRoute: "gateway.networking.k8s.io/v1", true;
     Mesh: API_VERSION, false;
     RetryTimeoutPolicy: API_VERSION, true;
     Service: "v1", true;

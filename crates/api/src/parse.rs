@@ -184,11 +184,10 @@ fn parse_document(file: &Arc<str>, chunk: &Chunk<'_>, parsed: &mut Parsed) {
         parsed.errors.push(error);
         return;
     }
-    let text = match std::str::from_utf8(chunk.bytes) {
+    let text = match text_of(chunk.bytes) {
         Ok(text) => text,
-        Err(error) => {
-            let valid = &chunk.bytes[..error.valid_up_to()];
-            parsed.errors.push(not_text(file, chunk, valid));
+        Err(not_text) => {
+            parsed.errors.push(not_text.error(file, chunk));
             return;
         }
     };
@@ -204,24 +203,53 @@ fn parse_document(file: &Arc<str>, chunk: &Chunk<'_>, parsed: &mut Parsed) {
     }
 }
 
-fn not_text(file: &Arc<str>, chunk: &Chunk<'_>, valid: &[u8]) -> SyntaxError {
-    let valid = String::from_utf8_lossy(valid);
-    let lines = u32::try_from(valid.matches('\n').count()).unwrap_or(u32::MAX);
-    let last = valid.rsplit('\n').next().unwrap_or_default();
-    let column = u32::try_from(last.chars().count()).unwrap_or(u32::MAX);
-    SyntaxError {
-        problem: Problem::NotText,
-        position: Position {
-            file: Arc::clone(file),
-            line: chunk.first_line.saturating_add(lines),
-            column: column.saturating_add(1),
-        },
-        field: String::new(),
-        snippet: None,
-        message: "not UTF-8 text".to_owned(),
-        fix: "save the file as UTF-8; if it is no YAML file, take it out of the directory"
-            .to_owned(),
-        object: None,
+/// Why bytes are not text that can be read.
+struct NotText<'a> {
+    /// What stands before.
+    valid: &'a [u8],
+    message: &'static str,
+    fix: &'static str,
+}
+
+/// The text of a document. YAML ends a line at a lone carriage return and most editors do not:
+/// people and parser would mean different lines, so there may be none.
+fn text_of(bytes: &[u8]) -> Result<&str, NotText<'_>> {
+    let text = std::str::from_utf8(bytes).map_err(|error| NotText {
+        valid: &bytes[..error.valid_up_to()],
+        message: "not UTF-8 text",
+        fix: "save the file as UTF-8; if it is no YAML file, take it out of the directory",
+    })?;
+    let mut returns = text.match_indices('\r');
+    let lone = returns.find(|(at, _)| bytes.get(at + 1) != Some(&b'\n'));
+    match lone {
+        None => Ok(text),
+        Some((at, _)) => Err(NotText {
+            valid: &bytes[..at],
+            message: "a carriage return without a line feed",
+            fix: "save the file with LF or CR LF at the ends of lines",
+        }),
+    }
+}
+
+impl NotText<'_> {
+    fn error(self, file: &Arc<str>, chunk: &Chunk<'_>) -> SyntaxError {
+        let valid = String::from_utf8_lossy(self.valid);
+        let lines = u32::try_from(valid.matches('\n').count()).unwrap_or(u32::MAX);
+        let last = valid.rsplit('\n').next().unwrap_or_default();
+        let column = u32::try_from(last.chars().count()).unwrap_or(u32::MAX);
+        SyntaxError {
+            problem: Problem::NotText,
+            position: Position {
+                file: Arc::clone(file),
+                line: chunk.first_line.saturating_add(lines),
+                column: column.saturating_add(1),
+            },
+            field: String::new(),
+            snippet: None,
+            message: self.message.to_owned(),
+            fix: self.fix.to_owned(),
+            object: None,
+        }
     }
 }
 

@@ -421,6 +421,8 @@ pub(crate) enum Condition {
     Armed,
     /// Every node has it in force.
     Programmed,
+    /// Every backend of an HTTPRoute can be used.
+    ResolvedRefs,
 }
 
 impl Condition {
@@ -430,6 +432,7 @@ impl Condition {
             Self::Accepted => "Accepted",
             Self::Armed => "Armed",
             Self::Programmed => "Programmed",
+            Self::ResolvedRefs => "ResolvedRefs",
         }
     }
 }
@@ -444,6 +447,9 @@ pub(crate) struct WhyArgs {
     /// The HTTP method.
     #[arg(long, default_value = "GET")]
     pub(crate) method: String,
+    /// A header of the request, `NAME:VALUE`; may be repeated.
+    #[arg(long)]
+    pub(crate) header: Vec<String>,
     /// The zone of the caller, if no workload of it runs.
     #[arg(long)]
     pub(crate) zone: Option<String>,

@@ -122,10 +122,7 @@ pub(crate) fn get(place: &Place, args: &GetArgs) -> Result<ExitCode, Failure> {
     match args.output {
         Format::Json => output::data(&output::json(&objects)?),
         Format::Yaml => {
-            let documents: Vec<String> = objects
-                .iter()
-                .map(|object| tacit_api::print::yaml(&object.manifest))
-                .collect();
+            let documents: Vec<String> = objects.iter().map(document).collect();
             output::data(&documents.join("---\n"));
         }
         Format::Table => output::data(&output::table(
@@ -141,6 +138,15 @@ pub(crate) fn get(place: &Place, args: &GetArgs) -> Result<ExitCode, Failure> {
         )),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An object as YAML; one that cannot be read has none.
+fn document(listed: &ListedObject) -> String {
+    if listed.manifest.is_null() {
+        let object = &listed.object;
+        return format!("# {object} is written, but cannot be read: see `tacit status`\n");
+    }
+    tacit_api::print::yaml(&listed.manifest)
 }
 
 async fn fetch(client: &AdminClient, args: &GetArgs) -> Result<Vec<ListedObject>, Failure> {

@@ -225,6 +225,11 @@ pub(crate) fn why(place: &Place, args: &WhyArgs) -> Result<ExitCode, Failure> {
         source: args.source.clone(),
         url: args.url.clone(),
         method: args.method.to_ascii_uppercase(),
+        headers: args
+            .header
+            .iter()
+            .map(|text| header(text))
+            .collect::<Result<_, _>>()?,
         zone: args.zone.clone(),
     };
     let answer = block_on(async { client.why(&request).await.map_err(asked) })?;
@@ -236,6 +241,14 @@ pub(crate) fn why(place: &Place, args: &WhyArgs) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::from(4)
     })
+}
+
+/// `NAME:VALUE`, as `curl -H` takes it.
+fn header(text: &str) -> Result<(String, String), Failure> {
+    let (name, value) = text.split_once(':').ok_or_else(|| {
+        Failure::Usage(format!("{text:?} is no header: write --header NAME:VALUE"))
+    })?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
 /// A question that makes no sense is a matter of usage.

@@ -91,6 +91,19 @@ fn pattern(text: &str) -> Result<PathPattern, &'static str> {
         Some(prefix) => (if prefix.is_empty() { "/" } else { prefix }, true),
         None => (text, false),
     };
+    if path.contains('*') {
+        return Err("`*` may only stand at its end");
+    }
+    plain_path(path)?;
+    Ok(if is_prefix {
+        PathPattern::Prefix(path.into())
+    } else {
+        PathPattern::Exact(path.into())
+    })
+}
+
+/// Checks that a path is in its canonical form, without escapes.
+pub(crate) fn plain_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
         return Err("it does not begin with a slash");
     }
@@ -100,22 +113,15 @@ fn pattern(text: &str) -> Result<PathPattern, &'static str> {
     if path.split('/').any(|part| part == "." || part == "..") {
         return Err("it has a dot segment");
     }
-    if path.contains('*') {
-        return Err("`*` may only stand at its end");
-    }
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()+,;=:@/".contains(&b);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&b);
     if !path.bytes().all(plain) {
         return Err("it has a character that is not plain in paths");
     }
-    Ok(if is_prefix {
-        PathPattern::Prefix(path.into())
-    } else {
-        PathPattern::Exact(path.into())
-    })
+    Ok(())
 }
 
 /// A host name in lower case, `*.` before it or not.
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let name = text.strip_prefix("*.").unwrap_or(text);
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
     (1..=253).contains(&name.len())
@@ -231,7 +237,7 @@ pub(crate) fn attach(
             .iter()
             .filter_map(|hit| match hit {
                 Hit::Service { name, .. } => Some(name),
-                Hit::All { .. } | Hit::Workloads { .. } => None,
+                Hit::All { .. } | Hit::Route { .. } | Hit::Workloads { .. } => None,
             })
             .filter(|name| class.services.contains(*name))
             .collect();
@@ -293,7 +299,7 @@ pub(crate) fn opaque_ports(
             name,
             closeness: Closeness::Name,
         } => Some(name),
-        Hit::All { .. } | Hit::Service { .. } | Hit::Workloads { .. } => None,
+        Hit::All { .. } | Hit::Route { .. } | Hit::Service { .. } | Hit::Workloads { .. } => None,
     });
     if let Some(message) = named.filter_map(|name| opaque_port(name, ports)).next() {
         for at in needs_http(spec) {
@@ -317,7 +323,7 @@ pub(crate) fn opaque_in_scope(
             name,
             closeness: Closeness::Selector,
         } => opaque_port(name, ports),
-        Hit::All { .. } | Hit::Service { .. } | Hit::Workloads { .. } => None,
+        Hit::All { .. } | Hit::Route { .. } | Hit::Service { .. } | Hit::Workloads { .. } => None,
     });
     let by_workload = || {
         workloads.iter().find_map(|row| {
@@ -350,7 +356,7 @@ fn covers(hit: &Hit, class: &ClassKey) -> bool {
         Hit::Workloads { namespaces, labels } => {
             namespaces.contains(&class.namespace) && class.labels.contain(labels)
         }
-        Hit::Service { .. } => false,
+        Hit::Route { .. } | Hit::Service { .. } => false,
     }
 }
 
@@ -366,7 +372,7 @@ pub(crate) fn ports_of_services(
         for (index, number) in to.ports.iter().flatten().enumerate() {
             let front = hits.iter().find_map(|hit| match hit {
                 Hit::Service { name, .. } => only_front(name, services.get(name)?, *number),
-                Hit::All { .. } | Hit::Workloads { .. } => None,
+                Hit::All { .. } | Hit::Route { .. } | Hit::Workloads { .. } => None,
             });
             if let Some((message, fix)) = front {
                 report.add(

@@ -30,8 +30,9 @@ pub const PRECEDENCE: &[Criterion] = &[
     },
     Criterion {
         compared: "how closely the target is named",
-        first: "a Service by name, then by labels, then all of a namespace, of a workspace, of \
-                the mesh",
+        first: "a rule of a route, then a route, then a Service by name, then by labels, then \
+                all of a namespace, of a workspace, of the mesh; what a rule of a route says \
+                itself counts as a policy of its namespace on that rule",
     },
     Criterion {
         compared: "`from`",
@@ -147,7 +148,7 @@ pub(crate) fn services_hit(
                 }
             }
             Hit::Service { name, closeness } => hit(name, *closeness),
-            Hit::Workloads { .. } => {}
+            Hit::Route { .. } | Hit::Workloads { .. } => {}
         }
     }
     found
@@ -270,6 +271,8 @@ mod tests {
             over("z", Scope::Mesh).rank(Closeness::Mesh),
             over("z", workspace).rank(Closeness::Mesh),
             over("z", Scope::Namespace).rank(Closeness::Mesh),
+            plain("z").rank(Closeness::Rule),
+            plain("z").rank(Closeness::Route),
             from.rank(Closeness::Name),
             high.rank(Closeness::Name),
             plain("a").rank(Closeness::Name),

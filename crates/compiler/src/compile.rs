@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tacit_api::{Located, Object, ObjectKey, Service};
 use tacit_model::access::Mode;
 use tacit_model::finding::{Finding, Severity};
+use tacit_model::route::{RouteKey, RouteRow};
 use tacit_model::status::ObjectStatus;
 use tacit_model::tables::{
     AccessRow, ClassKey, ClassRow, NamespaceRow, RunGrantRow, ServiceRow, WorkloadRow,
@@ -27,7 +28,7 @@ use crate::services::{self, Services};
 use crate::state::Inputs;
 use crate::status::{Facts, statuses};
 use crate::targets::{Hit, Resolver};
-use crate::{Ranges, failover};
+use crate::{Ranges, failover, routes};
 
 /// What inputs compile to.
 #[derive(Clone, Debug, Default)]
@@ -91,6 +92,7 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
     let (workloads, of_ports) =
         endpoints::workload_rows(&mesh.index, &mentioned, &given, &mesh.settings, inputs);
     let services = services::build(&mesh, &placed, &resolver, &given);
+    let routes = routes::build(&judged, &placed, &resolver, &services);
     let classes = classes(&mesh.index, &workloads, &services, &placed);
     let services_of = |row: &WorkloadRow| classes.get(&row.class).map(|class| &class.services);
     let map = Map::new(&workloads, services_of, inputs.ready.keys());
@@ -105,6 +107,7 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
     let mut findings: Vec<Finding> = inputs.file_errors.iter().map(of_syntax).collect();
     findings.extend(given.findings);
     findings.extend(of_ports);
+    findings.extend(routes.findings);
     findings.extend(of_objects(&mesh, &facts));
     sort(&mut findings);
     let statuses = statuses(&facts, &findings);
@@ -125,6 +128,7 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
             &placed,
             Rows {
                 services: services.rows,
+                routes: routes.rows,
                 classes,
                 workloads,
                 grants,
@@ -156,7 +160,7 @@ fn selector(
 )> {
     match hit {
         Hit::Workloads { namespaces, labels } => Some((namespaces, labels)),
-        Hit::All { .. } | Hit::Service { .. } => None,
+        Hit::All { .. } | Hit::Route { .. } | Hit::Service { .. } => None,
     }
 }
 
@@ -244,7 +248,8 @@ fn of_policies(mesh: &Mesh<'_>, facts: &Facts<'_, '_>) -> Vec<Finding> {
                 let dangling = failover::dangling(version, &parts, home, hit, &known, &endpoints);
                 findings.extend(dangling);
             }
-            Object::Mesh(_)
+            Object::HTTPRoute(_)
+            | Object::Mesh(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Service(_)
             | Object::Workload(_)
@@ -330,6 +335,7 @@ fn sort(findings: &mut Vec<Finding>) {
 /// Rows that are made one by one elsewhere.
 struct Rows {
     services: BTreeMap<ServiceName, ServiceRow>,
+    routes: BTreeMap<RouteKey, RouteRow>,
     classes: BTreeMap<ClassKey, ClassRow>,
     workloads: Vec<WorkloadRow>,
     grants: Vec<RunGrantRow>,
@@ -352,10 +358,14 @@ fn tables(mesh: &Mesh<'_>, placed: &[Placed<'_>], rows: Rows) -> Tables {
     }
     let Rows {
         services,
+        routes,
         classes,
         workloads,
         grants,
     } = rows;
+    routes
+        .into_values()
+        .for_each(|row| add(Row::Route(Arc::new(row))));
     services
         .into_values()
         .for_each(|row| add(Row::Service(Arc::new(row))));

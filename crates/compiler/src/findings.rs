@@ -41,8 +41,8 @@ macro_rules! codes {
 
 codes! {
     NOT_TEXT = "TCT1001", Error, "Not text",
-        "The file is not UTF-8 text.",
-        "Save it as UTF-8, or move it out of the directory.";
+        "The file is not UTF-8 text, or has a carriage return without a line feed.",
+        "Save it as UTF-8 with LF or CR LF at the ends of lines, or move it out of the directory.";
     NOT_YAML = "TCT1002", Error, "Not YAML",
         "The document is not YAML, or uses a part of YAML that is not supported.",
         "Correct the syntax at the position.";
@@ -201,6 +201,16 @@ codes! {
     OVERRIDDEN = "TCT1701", Info, "Overridden",
         "Every field of the policy is decided by policies that come first, for all its targets.",
         "Remove the policy, or give it what it needs to come first; see the table of precedence.";
+    ROUTE_PARENT = "TCT1801", Error, "Parent of a route not found",
+        "The route names a Service or a port of one that does not exist: it is not attached there.",
+        "Correct the name or the port, or create the Service.";
+    ROUTE_BACKEND = "TCT1802", Error, "Backend of a route not usable",
+        "The Service or its port does not exist or is not HTTP. Requests that the rule would send \
+         there are answered with 500.",
+        "Correct the reference, or create the Service.";
+    OPAQUE_ROUTE = "TCT1803", Warning, "Route at a port that is not HTTP",
+        "Only requests on ports that are known to be HTTP follow an HTTPRoute.",
+        "Give the port of the Service an appProtocol of http.";
     OTHER_OWNER = "TCT1901", Error, "Object of another owner",
         "Each object is written either in the directory or over the API, and this one is written \
          in both.",

@@ -253,7 +253,7 @@ impl<'a> World<'a> {
                 Object::AccessPolicy(_)
                 | Object::FailoverPolicy(_)
                 | Object::RetryTimeoutPolicy(_) => policies.push(object),
-                Object::Workload(_) => {}
+                Object::HTTPRoute(_) | Object::Workload(_) => {}
             }
         }
         Self {
@@ -547,7 +547,7 @@ fn reference(key: &ObjectKey) -> Option<ObjectRef> {
 fn is_policy(kind: Kind) -> bool {
     match kind {
         Kind::AccessPolicy | Kind::FailoverPolicy | Kind::RetryTimeoutPolicy => true,
-        Kind::Mesh | Kind::Service | Kind::Workload | Kind::Workspace => false,
+        Kind::HTTPRoute | Kind::Mesh | Kind::Service | Kind::Workload | Kind::Workspace => false,
     }
 }
 

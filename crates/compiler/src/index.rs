@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tacit_api::{Located, Object, Service, Workload};
 use tacit_model::labels::Labels;
 use tacit_model::tables::{ClassKey, ClassRow};
-use tacit_model::{Namespace, ServiceAccount, ServiceName, WorkloadName};
+use tacit_model::{Namespace, ObjectRef, ServiceAccount, ServiceName, WorkloadName};
+
+use crate::findings::object_ref;
 
 /// A Service in force.
 #[derive(Clone, Debug)]
@@ -31,6 +33,7 @@ pub(crate) struct WorkloadEntry<'a> {
 pub(crate) struct Index<'a> {
     pub(crate) services: BTreeMap<ServiceName, ServiceEntry<'a>>,
     pub(crate) workloads: BTreeMap<WorkloadName, WorkloadEntry<'a>>,
+    pub(crate) routes: BTreeMap<ObjectRef, &'a Located<Object>>,
     /// Every namespace with an object in force.
     pub(crate) namespaces: BTreeSet<Namespace>,
 }
@@ -78,6 +81,11 @@ impl<'a> Index<'a> {
                     };
                     self.workloads
                         .insert(WorkloadName::new(namespace.clone(), name), entry);
+                }
+            }
+            Object::HTTPRoute(_) => {
+                if let Some(name) = object_ref(&object.value.key()) {
+                    self.routes.insert(name, object);
                 }
             }
             Object::AccessPolicy(_)

@@ -14,7 +14,7 @@ use crate::mesh::{self, Settings};
 use crate::state::{Entry, Inputs};
 use crate::supported::unsupported;
 use crate::workspace::DEFAULT_CLUSTER;
-use crate::{access, endpoints, failover, grants, retry_timeout, values};
+use crate::{access, endpoints, failover, grants, retry_timeout, routes, values};
 
 /// One object with the version that counts.
 #[derive(Debug)]
@@ -222,6 +222,7 @@ fn validate(object: &Located<Object>, cluster: &str) -> Vec<Finding> {
     findings.extend(match &object.value {
         Object::AccessPolicy(policy) => access::validate(object, &policy.spec),
         Object::FailoverPolicy(policy) => failover::validate(object, &policy.spec),
+        Object::HTTPRoute(route) => routes::validate(object, &route.spec),
         Object::Mesh(mesh) => mesh::validate(object, &mesh.spec),
         Object::RetryTimeoutPolicy(policy) => retry_timeout::validate(object, &policy.spec),
         Object::Service(service) => endpoints::validate_service(object, &service.spec),
@@ -253,6 +254,7 @@ fn names(report: &mut Report<'_>, object: &Located<Object>) {
             }),
         Kind::AccessPolicy
         | Kind::FailoverPolicy
+        | Kind::HTTPRoute
         | Kind::Mesh
         | Kind::RetryTimeoutPolicy
         | Kind::Workload

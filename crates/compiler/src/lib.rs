@@ -20,6 +20,7 @@ mod mesh;
 mod offline;
 mod policies;
 mod retry_timeout;
+mod routes;
 mod services;
 mod state;
 mod status;

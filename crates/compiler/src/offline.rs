@@ -51,6 +51,7 @@ fn node_of(written: &Written) -> Option<NodeName> {
             Object::Workload(workload) => workload.spec.node.as_str().try_into().ok(),
             Object::AccessPolicy(_)
             | Object::FailoverPolicy(_)
+            | Object::HTTPRoute(_)
             | Object::Mesh(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Service(_)

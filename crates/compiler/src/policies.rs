@@ -37,7 +37,8 @@ pub(crate) struct Broken {
     pub(crate) mode: Mode,
 }
 
-/// Finds the targets of all policies. Those that take no part are left out, their findings are
+/// Finds the targets of all policies, and takes routes out of force whose author may no longer have
+/// them. Those that take no part are left out, their findings are
 /// with `judged`.
 pub(crate) fn place<'a>(
     judged: &mut [Judged<'a>],
@@ -45,6 +46,14 @@ pub(crate) fn place<'a>(
     world: &World<'a>,
     ports: &ServicePorts,
 ) -> Vec<Placed<'a>> {
+    for found in judged.iter_mut() {
+        if found.key.kind == Kind::HTTPRoute
+            && let Some(finding) = not_granted(found, world)
+        {
+            found.findings.push(*finding);
+            found.in_force = None;
+        }
+    }
     let policies = judged.iter_mut().filter(|found| is_policy(found.key.kind));
     policies
         .filter_map(|found| one(found, resolver, world, ports))
@@ -54,7 +63,7 @@ pub(crate) fn place<'a>(
 fn is_policy(kind: Kind) -> bool {
     match kind {
         Kind::AccessPolicy | Kind::FailoverPolicy | Kind::RetryTimeoutPolicy => true,
-        Kind::Mesh | Kind::Service | Kind::Workload | Kind::Workspace => false,
+        Kind::HTTPRoute | Kind::Mesh | Kind::Service | Kind::Workload | Kind::Workspace => false,
     }
 }
 
@@ -116,6 +125,7 @@ fn reject_opaque(
             access::opaque_ports(version, &policy.spec, &hits, ports)
         }
         Object::FailoverPolicy(_)
+        | Object::HTTPRoute(_)
         | Object::Mesh(_)
         | Object::RetryTimeoutPolicy(_)
         | Object::Service(_)
@@ -158,6 +168,7 @@ fn deny(judged: &mut Judged<'_>) -> Broken {
     let audits = |version: &&Located<Object>| match &version.value {
         Object::AccessPolicy(policy) => access::mode(&policy.spec) == Mode::Audit,
         Object::FailoverPolicy(_)
+        | Object::HTTPRoute(_)
         | Object::Mesh(_)
         | Object::RetryTimeoutPolicy(_)
         | Object::Service(_)
@@ -209,6 +220,7 @@ impl Placed<'_> {
                 (policy.spec.enforcement, policy.spec.priority, false)
             }
             Object::AccessPolicy(_)
+            | Object::HTTPRoute(_)
             | Object::Mesh(_)
             | Object::Service(_)
             | Object::Workload(_)

@@ -14,7 +14,7 @@ use crate::endpoints::Given;
 use crate::failover::{self, Candidate};
 use crate::findings::object_ref;
 use crate::policies::Placed;
-use crate::targets::Resolver;
+use crate::targets::{Closeness, Resolver};
 use crate::workspace::Owner;
 use crate::{retry_timeout, values};
 
@@ -24,6 +24,13 @@ struct RetrySource<'a> {
     parts: retry_timeout::Parts<'a>,
     object: ObjectRef,
     callers: Option<Vec<tacit_model::access::From>>,
+}
+
+/// A layer and its place among others.
+#[derive(Clone, Debug)]
+pub(crate) struct Ranked {
+    pub(crate) rank: Rank,
+    pub(crate) layer: Layer,
 }
 
 /// One FailoverPolicy, or `defaults`, at one service.
@@ -38,6 +45,8 @@ struct FailoverSource<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     pub(crate) rows: BTreeMap<ServiceName, ServiceRow>,
+    /// The layers of each row with their ranks, sorted: routes put theirs among them.
+    pub(crate) ranked: BTreeMap<ServiceName, Vec<Ranked>>,
     pub(crate) losses: BTreeMap<ServiceName, Vec<Loss>>,
     /// Services that each policy hits.
     pub(crate) hit: BTreeMap<ObjectRef, BTreeSet<ServiceName>>,
@@ -98,7 +107,10 @@ pub(crate) fn build(
             .into_iter()
             .chain(failover_losses(&failovers));
         services.losses.insert(name.clone(), lost.collect());
-        if let Some(row) = row(mesh, given, name.clone(), &retries, &failovers) {
+        let ranked = layers(&retries);
+        let resilience = ranked.iter().map(|ranked| ranked.layer.clone()).collect();
+        if let Some(row) = row(mesh, given, name.clone(), resilience, &failovers) {
+            services.ranked.insert(name.clone(), ranked);
             services.rows.insert(name, row);
         }
     }
@@ -172,21 +184,47 @@ fn failover_losses(sources: &[FailoverSource<'_>]) -> Vec<Loss> {
     losses(&sources.iter().map(contribution).collect::<Vec<_>>())
 }
 
+/// The layers that say something, in the order of the sources.
+fn layers(sources: &[RetrySource<'_>]) -> Vec<Ranked> {
+    let says = |source: &&RetrySource<'_>| !retry_timeout::fields_of(&source.parts).is_empty();
+    let ranked = |source: &RetrySource<'_>| Ranked {
+        rank: source.rank.clone(),
+        layer: source.layer(),
+    };
+    sources.iter().filter(says).map(ranked).collect()
+}
+
+impl RetrySource<'_> {
+    fn layer(&self) -> Layer {
+        Layer {
+            callers: self.callers.clone(),
+            fields: retry_timeout::fields(&self.parts, &self.object),
+        }
+    }
+}
+
+/// The layer of a RetryTimeoutPolicy with its rank at a target of this closeness.
+pub(crate) fn retry_layer(
+    policy: &Placed<'_>,
+    resolver: &Resolver<'_, '_>,
+    closeness: Closeness,
+) -> Option<Ranked> {
+    let rank = policy.claim(resolver)?.rank(closeness);
+    let source = retry_source(policy, rank)?;
+    Some(Ranked {
+        layer: source.layer(),
+        rank: source.rank,
+    })
+}
+
 fn row(
     mesh: &Mesh<'_>,
     given: &Given,
     name: ServiceName,
-    retries: &[RetrySource<'_>],
+    resilience: Vec<Layer>,
     failovers: &[FailoverSource<'_>],
 ) -> Option<ServiceRow> {
     let entry = mesh.index.services.get(&name)?;
-    let layers = retries
-        .iter()
-        .filter(|source| !retry_timeout::fields_of(&source.parts).is_empty());
-    let resilience = layers.map(|source| Layer {
-        callers: source.callers.clone(),
-        fields: retry_timeout::fields(&source.parts, &source.object),
-    });
     let candidates: Vec<Candidate<'_>> = failovers
         .iter()
         .map(|source| Candidate {
@@ -202,7 +240,7 @@ fn row(
     Some(ServiceRow {
         address: *given.services.get(&name)?,
         ports: mesh.ports.get(&name)?.clone(),
-        resilience: resilience.collect(),
+        resilience,
         failover,
         name,
     })

@@ -10,8 +10,8 @@ use tacit_model::{ObjectRef, WorkloadName};
 
 use crate::armed::{Map, armed};
 use crate::findings::{
-    ADDRESS_TAKEN, CONTESTED, FALLBACK, NOT_HOSTED, NOT_SUPPORTED, TARGET_NOT_FOUND,
-    TARGET_NOT_PERMITTED, object_ref,
+    ADDRESS_TAKEN, CONTESTED, FALLBACK, NOT_HOSTED, NOT_SUPPORTED, ROUTE_BACKEND, ROUTE_PARENT,
+    TARGET_NOT_FOUND, TARGET_NOT_PERMITTED, object_ref,
 };
 use crate::judge::Judged;
 use crate::policies::Placed;
@@ -34,13 +34,19 @@ pub(crate) struct Facts<'f, 'a> {
 
 /// The statuses of all objects with valid names, in their order. `findings` are sorted.
 pub(crate) fn statuses(facts: &Facts<'_, '_>, findings: &[Finding]) -> Vec<ObjectStatus> {
-    let mut errors: BTreeMap<&ObjectRef, &Finding> = BTreeMap::new();
+    let (mut errors, mut unresolved) = (BTreeMap::new(), BTreeMap::new());
     for finding in findings
         .iter()
         .filter(|found| found.severity == Severity::Error)
     {
         if let Some(object) = &finding.object {
-            errors.entry(object).or_insert(finding);
+            let is_backend = *finding.code == *ROUTE_BACKEND.code;
+            let of = if is_backend {
+                &mut unresolved
+            } else {
+                &mut errors
+            };
+            of.entry(object).or_insert(finding);
         }
     }
     let placed: BTreeMap<&ObjectRef, &Placed<'_>> = facts
@@ -53,7 +59,12 @@ pub(crate) fn statuses(facts: &Facts<'_, '_>, findings: &[Finding]) -> Vec<Objec
         if let Some(object) = object_ref(judged.key) {
             let error = errors.get(&object).copied();
             let policy = placed.get(&object).copied();
-            statuses.push(one(facts, judged, object, error, policy));
+            let backends = unresolved.get(&object).copied();
+            let mut status = one(facts, judged, object, error, policy);
+            if judged.key.kind == Kind::HTTPRoute && judged.in_force.is_some() {
+                status.conditions.push(resolved_refs(backends));
+            }
+            statuses.push(status);
         }
     }
     statuses.sort_by(|a, b| a.object.cmp(&b.object));
@@ -120,10 +131,24 @@ fn accepted(judged: &Judged<'_>, error: Option<&Finding>, lost: &str) -> Conditi
     }
 }
 
+/// Whether all backends of a route can be used.
+fn resolved_refs(unresolved: Option<&Finding>) -> Condition {
+    let (reason, message) = match unresolved {
+        Some(finding) => (Reason::BackendNotFound, finding.message.clone()),
+        None => (Reason::ResolvedRefs, String::new()),
+    };
+    Condition {
+        kind: ConditionKind::ResolvedRefs,
+        status: unresolved.is_none(),
+        reason,
+        message,
+    }
+}
+
 /// The reason that an error stands for, when it is not about the object alone.
 fn reason_of(error: &Finding) -> Reason {
     let code = &*error.code;
-    if code == TARGET_NOT_FOUND.code || code == FALLBACK.code {
+    if [TARGET_NOT_FOUND.code, FALLBACK.code, ROUTE_PARENT.code].contains(&code) {
         Reason::TargetNotFound
     } else if [TARGET_NOT_PERMITTED.code, NOT_HOSTED.code].contains(&code)
         || code.starts_with("TCT160")
@@ -180,6 +205,9 @@ fn targets(facts: &Facts<'_, '_>, policy: &Placed<'_>) -> Vec<ObjectRef> {
         match hit {
             Hit::All { object, .. } => {
                 found.insert(object.clone());
+            }
+            Hit::Route { route, .. } => {
+                found.insert(route.clone());
             }
             Hit::Service { name, .. } => {
                 found.insert(ObjectRef {

@@ -2,6 +2,7 @@
 
 use tacit_api::access::AccessPolicySpec;
 use tacit_api::failover::{FailoverPolicySpec, Signal, Step};
+use tacit_api::http_route::{FilterType, HTTPRouteSpec, MatchType, PathMatchType, RouteRule};
 use tacit_api::mesh::{Defaults, MeshSpec};
 use tacit_api::policy::{Callers, Targeting};
 use tacit_api::retry_timeout::{Retry, RetryTimeoutPolicySpec};
@@ -26,6 +27,7 @@ pub(crate) fn unsupported(object: &Object, cluster: &str) -> Vec<Unsupported> {
     match object {
         Object::AccessPolicy(policy) => found.access(&policy.spec),
         Object::FailoverPolicy(policy) => found.failover(&policy.spec, cluster),
+        Object::HTTPRoute(route) => found.http_route(&route.spec),
         Object::Mesh(mesh) => found.mesh(&mesh.spec, cluster),
         Object::RetryTimeoutPolicy(policy) => found.retry_timeout(&policy.spec),
         Object::Service(service) => found.service(&service.spec),
@@ -53,11 +55,16 @@ impl Found {
         });
     }
 
-    fn targets(&mut self, targeting: Targeting<'_>) {
+    /// `routes`: the kind can have routes as targets.
+    fn targets(&mut self, targeting: Targeting<'_>, routes: bool) {
         for (index, target) in targeting.refs.unwrap_or_default().iter().enumerate() {
             let at = format!("spec.targetRefs[{index}]");
-            self.field(target.section_name.is_some(), &format!("{at}.sectionName"));
-            self.kind(&target.kind, &format!("{at}.kind"));
+            let at_rule = routes && target.kind == "HTTPRoute";
+            let section = target.section_name.is_some() && !at_rule;
+            self.field(section, &format!("{at}.sectionName"));
+            if !at_rule {
+                self.kind(&target.kind, &format!("{at}.kind"));
+            }
         }
         for (index, target) in targeting.selectors.unwrap_or_default().iter().enumerate() {
             self.kind(&target.kind, &format!("spec.targetSelectors[{index}].kind"));
@@ -80,7 +87,7 @@ impl Found {
     }
 
     fn access(&mut self, spec: &AccessPolicySpec) {
-        self.targets(spec.targeting());
+        self.targets(spec.targeting(), false);
         for (index, rule) in spec.rules.iter().flatten().enumerate() {
             let at = format!("spec.rules[{index}]");
             self.callers(rule.from.as_deref(), &format!("{at}.from"));
@@ -92,7 +99,7 @@ impl Found {
     }
 
     fn retry_timeout(&mut self, spec: &RetryTimeoutPolicySpec) {
-        self.targets(spec.targeting());
+        self.targets(spec.targeting(), true);
         self.callers(spec.from.as_deref(), "spec.from");
         self.retry(spec.retry.as_ref(), "spec.retry");
         self.field(spec.hedge.is_some(), "spec.hedge");
@@ -105,7 +112,7 @@ impl Found {
     }
 
     fn failover(&mut self, spec: &FailoverPolicySpec, cluster: &str) {
-        self.targets(spec.targeting());
+        self.targets(spec.targeting(), false);
         let orders = spec.orders.as_deref();
         self.order(spec.order.as_deref(), "spec.order", cluster);
         for (index, order) in orders.unwrap_or_default().iter().enumerate() {
@@ -151,6 +158,83 @@ impl Found {
                 );
             }
         }
+    }
+
+    fn http_route(&mut self, spec: &HTTPRouteSpec) {
+        for (index, parent) in spec.parent_refs.iter().flatten().enumerate() {
+            let at = format!("spec.parentRefs[{index}]");
+            let (group, kind) = (
+                parent
+                    .group
+                    .as_deref()
+                    .unwrap_or("gateway.networking.k8s.io"),
+                parent.kind.as_deref().unwrap_or("Gateway"),
+            );
+            if (group, kind) != ("", "Service") {
+                let what = format!("a parent of kind {kind} and group {group:?}");
+                self.value(&format!("{at}.kind"), what);
+            }
+            self.field(parent.section_name.is_some(), &format!("{at}.sectionName"));
+        }
+        for (index, rule) in spec.rules.iter().flatten().enumerate() {
+            self.route_rule(&format!("spec.rules[{index}]"), rule);
+        }
+    }
+
+    fn route_rule(&mut self, at: &str, rule: &RouteRule) {
+        for (index, found) in rule.matches.iter().flatten().enumerate() {
+            let at = format!("{at}.matches[{index}]");
+            let path = found.path.as_ref().and_then(|path| path.match_type);
+            if path == Some(PathMatchType::RegularExpression) {
+                self.value(&format!("{at}.path.type"), "`RegularExpression`".to_owned());
+            }
+            let lists = [
+                ("headers", &found.headers),
+                ("queryParams", &found.query_params),
+            ];
+            for (name, list) in lists {
+                for (index, found) in list.iter().flatten().enumerate() {
+                    if found.match_type == Some(MatchType::RegularExpression) {
+                        let field = format!("{at}.{name}[{index}].type");
+                        self.value(&field, "`RegularExpression`".to_owned());
+                    }
+                }
+            }
+        }
+        for (index, filter) in rule.filters.iter().flatten().enumerate() {
+            let supported = matches!(
+                filter.filter_type,
+                FilterType::RequestHeaderModifier
+                    | FilterType::RequestRedirect
+                    | FilterType::ResponseHeaderModifier
+                    | FilterType::URLRewrite
+            );
+            if !supported {
+                let what = format!("the filter `{}`", filter.filter_type);
+                self.value(&format!("{at}.filters[{index}].type"), what);
+            }
+        }
+        for (index, backend) in rule.backend_refs.iter().flatten().enumerate() {
+            let at = format!("{at}.backendRefs[{index}]");
+            let kind = backend.kind.as_deref().unwrap_or("Service");
+            if kind != "Service"
+                || backend
+                    .group
+                    .as_deref()
+                    .is_some_and(|group| !group.is_empty())
+            {
+                self.value(&format!("{at}.kind"), format!("a backend of kind {kind}"));
+            }
+            self.field(backend.filters.is_some(), &format!("{at}.filters"));
+        }
+        // The Gateway API means the least pause, ours is the most of the first.
+        let backoff = rule
+            .retry
+            .as_ref()
+            .is_some_and(|retry| retry.backoff.is_some());
+        self.field(backoff, &format!("{at}.retry.backoff"));
+        let field = format!("{at}.sessionPersistence");
+        self.field(rule.session_persistence.is_some(), &field);
     }
 
     fn mesh(&mut self, spec: &MeshSpec, cluster: &str) {

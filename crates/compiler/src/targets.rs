@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use tacit_api::policy::{TargetRef, TargetSelector, Targeting};
-use tacit_api::{Kind, Located, Object, Policy};
+use tacit_api::{Kind, Located, Object, ObjectKey, Policy};
 use tacit_model::finding::Finding;
 use tacit_model::labels::Labels;
 use tacit_model::{Namespace, ObjectRef, ServiceName, WorkspaceName};
 
 use crate::findings::{
     BAD_NAME, EMPTY_TARGET, NO_TARGET, NOT_FOR_KIND, Report, SELECTS_NOTHING, TARGET_KIND,
-    TARGET_NOT_FOUND, TARGET_NOT_PERMITTED, TWO_TARGETS,
+    TARGET_NOT_FOUND, TARGET_NOT_PERMITTED, TWO_TARGETS, object_ref,
 };
 use crate::index::{Index, labels};
 use crate::workspace::{Owner, Tenants};
@@ -29,7 +29,11 @@ pub(crate) enum Scope {
 /// How closely a target names what it hits. The closest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Closeness {
-    /// By its own name.
+    /// A rule of a route, by its name.
+    Rule,
+    /// A route, by its name.
+    Route,
+    /// A service, by its name.
     Name,
     /// By labels.
     Selector,
@@ -52,6 +56,12 @@ pub(crate) enum Hit {
         namespaces: BTreeSet<Namespace>,
         /// How close that is.
         closeness: Closeness,
+    },
+    /// A route, or a rule of it.
+    Route {
+        route: ObjectRef,
+        /// The name of the rule.
+        section: Option<String>,
     },
     /// A service.
     Service {
@@ -165,7 +175,9 @@ fn group(report: &mut Report<'_>, at: &str, group: &str, kind: &str) {
     let wanted = match kind {
         "Service" | "Namespace" => "",
         "Workload" | "Workspace" | "Mesh" => "tacit.dev",
-        "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute" | "Gateway" => return,
+        "HTTPRoute" | "GRPCRoute" | "TCPRoute" | "TLSRoute" | "Gateway" => {
+            "gateway.networking.k8s.io"
+        }
         _ => {
             let message = format!("{kind:?} cannot be a target");
             let fix = "choose a Service, a Namespace, a Workspace or the Mesh".to_owned();
@@ -294,6 +306,7 @@ impl Resolving<'_, '_, '_> {
         let field = format!("{at}.name");
         match target.kind.as_str() {
             "Service" => self.service(&field, &target.name),
+            "HTTPRoute" if self.kind == Kind::RetryTimeoutPolicy => self.route(at, target),
             "Namespace" => match Namespace::try_from(target.name.as_str()) {
                 Ok(name) => self.namespace(&field, name),
                 Err(error) => self.not_found(&field, error.to_string()),
@@ -334,6 +347,33 @@ impl Resolving<'_, '_, '_> {
                 self.not_found(field, message);
             }
         }
+    }
+
+    fn route(&mut self, at: &str, target: &TargetRef) {
+        let key = ObjectKey {
+            kind: Kind::HTTPRoute,
+            namespace: Some(self.own.to_string()),
+            name: target.name.clone(),
+        };
+        let name = object_ref(&key);
+        let found = name.and_then(|name| self.world.index.routes.get_key_value(&name));
+        let Some((route, object)) = found else {
+            return self.not_found(&format!("{at}.name"), format!("{key} does not exist"));
+        };
+        let section = target.section_name.clone();
+        let has = |rule: &str| {
+            let Object::HTTPRoute(found) = &object.value else {
+                return false;
+            };
+            let mut rules = found.spec.rules.iter().flatten();
+            rules.any(|known| known.name.as_deref() == Some(rule))
+        };
+        if let Some(rule) = section.as_deref().filter(|rule| !has(rule)) {
+            let message = format!("{key} has no rule {rule:?}");
+            return self.not_found(&format!("{at}.sectionName"), message);
+        }
+        let route = route.clone();
+        self.targets.hits.push(Hit::Route { route, section });
     }
 
     fn namespace(&mut self, field: &str, name: Namespace) {
@@ -504,6 +544,10 @@ pub(crate) fn targeting(object: &Object) -> Option<Targeting<'_>> {
         Object::AccessPolicy(policy) => Some(policy.spec.targeting()),
         Object::FailoverPolicy(policy) => Some(policy.spec.targeting()),
         Object::RetryTimeoutPolicy(policy) => Some(policy.spec.targeting()),
-        Object::Mesh(_) | Object::Service(_) | Object::Workload(_) | Object::Workspace(_) => None,
+        Object::HTTPRoute(_)
+        | Object::Mesh(_)
+        | Object::Service(_)
+        | Object::Workload(_)
+        | Object::Workspace(_) => None,
     }
 }

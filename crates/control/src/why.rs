@@ -36,6 +36,7 @@ pub(crate) async fn answer(shared: &Shared, ask: &WhyRequest) -> Result<WhyRespo
         port,
         method,
         path,
+        headers: lower_case(&ask.headers),
     };
     let live = match workload {
         None => None,
@@ -62,6 +63,18 @@ pub(crate) async fn answer(shared: &Shared, ask: &WhyRequest) -> Result<WhyRespo
         generation: published.generation,
         answered_by,
     })
+}
+
+/// Names of headers have no case; values of one name are joined as a proxy joins them.
+fn lower_case(headers: &[(String, String)]) -> BTreeMap<String, String> {
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in headers {
+        let name = name.to_ascii_lowercase();
+        let before = found.remove(&name);
+        let value = before.map_or_else(|| value.clone(), |before| format!("{before},{value}"));
+        found.insert(name, value);
+    }
+    found
 }
 
 /// A zone in which nothing runs is a slip of the pen more often than a question.

@@ -210,6 +210,7 @@ async fn the_node_of_the_caller_answers_why() {
         source: workload.to_string(),
         url: "http://web.shop/".into(),
         method: "get".into(),
+        headers: Vec::new(),
         zone: None,
     };
     let assumed = mesh.client().why(&ask).await.unwrap();

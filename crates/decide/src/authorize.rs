@@ -320,10 +320,9 @@ impl<'a> Target<'a> {
         let counts =
             |row: &&&AccessRow| row.mode == Mode::Enforce || enforced == Enforced::AuditToo;
         let counted = || policies.iter().filter(counts).copied();
-        // A policy without a valid version denies whatever its mode, which is not known for sure.
-        let mut broken = policies
-            .iter()
-            .filter_map(|row| Some((*row, row.broken.as_deref()?)));
+        // A policy without a valid version denies. Its mode is `Audit` only if that could be read:
+        // then it blocks as little as a valid one.
+        let mut broken = counted().filter_map(|row| Some((row, row.broken.as_deref()?)));
         if let Some((row, why)) = broken.next() {
             return Outcome::Denied(DeniedBy::Broken(row, why));
         }

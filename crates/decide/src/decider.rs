@@ -1,10 +1,12 @@
 //! The decisions of one request or connection, each told to a log if there is one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tacit_model::resilience::Resilience;
+use tacit_model::route::Candidate;
 use tacit_model::tables::{ServiceRow, WorkloadRow};
 use tacit_model::{Dice, Now, ServiceName, Snapshot, WorkloadName};
 
@@ -13,15 +15,19 @@ use crate::authorize::{
 };
 use crate::balance::{Ask, Choice, choose_traced};
 use crate::denial::Denial;
-use crate::destination::{Destination, WorkloadTarget, destination, permit_workload};
+use crate::destination::{
+    Destination, ServiceTarget, WorkloadTarget, destination, permit_workload,
+};
 use crate::offline::{self, Freshness};
 use crate::permit::{DialPermit, InspectPermit, RequestPermit};
 use crate::record::{
     BeginAsked, Begun, ChooseAsked, Chosen, ConnectionAsked, Decided, Decision, Entry, Forward,
-    LearnAsked, LimitAsked, Record, RequestAsked, Route, TryAsked, TryDecided, WorkloadAsked,
+    LearnAsked, Leg, LimitAsked, Record, RequestAsked, RouteAsked, TryAsked, TryDecided,
+    WorkloadAsked,
 };
 use crate::resilience;
 use crate::retry::{Progress, RetryDecision, TryLimit, TryOutcome, after_try_seen};
+use crate::route::{self, RouteHead, Routed};
 use crate::state::State;
 use crate::view::Seen;
 
@@ -102,13 +108,50 @@ impl Decider<'_> {
         permit
     }
 
+    /// See [`crate::route()`].
+    #[must_use]
+    pub fn route(
+        &self,
+        source: &WorkloadRow,
+        parent: &ServiceTarget,
+        head: &RouteHead<'_>,
+        dice: Dice,
+    ) -> Routed {
+        let routed = route::route(self.snapshot, source, parent, head, dice);
+        self.tell(|| {
+            let candidates = route::applicable(self.snapshot, source, parent);
+            Decision::Route(Decided {
+                asked: RouteAsked {
+                    leg: leg(&source.name, &parent.service.name),
+                    port: parent.port.port,
+                    method: head.method.to_owned(),
+                    path: head.path.to_owned(),
+                    query: head.query.to_owned(),
+                    headers: looked_at(candidates, head),
+                    dice,
+                },
+                outcome: (&routed).into(),
+            })
+        });
+        routed
+    }
+
     /// See [`resilience::effective`].
     #[must_use]
-    pub fn effective(&self, service: &ServiceRow, source: &WorkloadRow) -> Resilience {
-        let effective = resilience::effective(self.snapshot, service, source);
+    pub fn effective(
+        &self,
+        service: &ServiceRow,
+        by: Option<&Candidate>,
+        source: &WorkloadRow,
+    ) -> Resilience {
+        let rule = by.and_then(Candidate::rule);
+        let effective = resilience::effective(self.snapshot, service, rule, source);
         self.tell(|| {
             Decision::Effective(Decided {
-                asked: route(&source.name, &service.name),
+                asked: Leg {
+                    rule: by.map(Into::into),
+                    ..leg(&source.name, &service.name)
+                },
                 outcome: effective.clone(),
             })
         });
@@ -119,20 +162,19 @@ impl Decider<'_> {
     pub fn begin(
         &self,
         r: &Resilience,
-        (source, service): (&WorkloadName, &ServiceName),
+        leg: Leg,
         method: &str,
         caller_limit: Option<Duration>,
         now: Now,
     ) -> Progress {
         let mut seen = self.seen();
-        let to = (source, service);
         let progress =
-            Progress::begin_seen(self.state, r, to, method, caller_limit, now, seen.as_mut());
+            Progress::begin_seen(self.state, r, leg, method, caller_limit, now, seen.as_mut());
         self.tell(|| {
             let Seen { before, after } = seen.unwrap_or_default();
             Decision::Begin(Decided {
                 asked: BeginAsked {
-                    route: route(source, service),
+                    leg: progress.leg().clone(),
                     method: method.to_owned(),
                     caller_limit,
                     now,
@@ -164,7 +206,7 @@ impl Decider<'_> {
             let endpoint = choice.as_ref().map(Into::into).map_err(Denial::clone);
             Decision::Choose(Decided {
                 asked: ChooseAsked {
-                    route: route(&ask.source.name, &ask.service.name),
+                    leg: leg(&ask.source.name, &ask.service.name),
                     port: ask.port.port,
                     tried: ask.tried.to_vec(),
                     control_stale: ask.control_stale,
@@ -311,9 +353,24 @@ impl Decider<'_> {
     }
 }
 
-fn route(source: &WorkloadName, service: &ServiceName) -> Route {
-    Route {
+fn leg(source: &WorkloadName, service: &ServiceName) -> Leg {
+    Leg {
         source: source.clone(),
         service: service.clone(),
+        rule: None,
     }
+}
+
+/// The headers that a rule looks at, with their values.
+fn looked_at<'a>(
+    candidates: impl Iterator<Item = &'a Candidate>,
+    head: &RouteHead<'_>,
+) -> BTreeMap<String, String> {
+    let headers = candidates
+        .filter_map(Candidate::conditions)
+        .flat_map(|found| &found.headers);
+    let value = |(name, _): &(Arc<str>, Arc<str>)| {
+        (head.header)(name).map(|value| (name.to_string(), value))
+    };
+    headers.filter_map(value).collect()
 }

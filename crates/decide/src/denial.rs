@@ -10,8 +10,12 @@ use tacit_model::Provenance;
 pub enum DenialKind {
     /// The request itself is malformed, for example its path has an invalid escape.
     BadRequest,
+    /// A route leads the request to something that does not resolve.
+    BrokenRoute,
     /// No endpoint can serve it now.
     NoEndpoint,
+    /// The service has routes, and no rule of them matches the request.
+    NoRoute,
     /// The node has been without the control plane for longer than `maxOffline`.
     Offline,
     /// A policy, isolation or the mesh's default refuses it.
@@ -21,12 +25,14 @@ pub enum DenialKind {
 }
 
 impl DenialKind {
-    /// The HTTP status that says so: 400, 403 or 503.
+    /// The HTTP status that says so: 400, 403, 404, 500 or 503.
     #[must_use]
     pub fn http_status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
             Self::Policy => 403,
+            Self::NoRoute => 404,
+            Self::BrokenRoute => 500,
             Self::NoEndpoint | Self::Offline | Self::UnknownDestination => 503,
         }
     }

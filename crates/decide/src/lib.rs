@@ -22,6 +22,7 @@ pub mod renewal;
 pub mod replay;
 pub mod resilience;
 pub mod retry;
+pub mod route;
 pub mod run;
 pub mod state;
 pub mod view;
@@ -37,4 +38,5 @@ pub use destination::{
     Destination, ServiceTarget, WorkloadTarget, destination, permit_workload, protocol_of,
 };
 pub use permit::{ConnectionPermit, DialPermit, InspectPermit, OutsidePermit, RequestPermit};
+pub use route::{RouteHead, Routed, route};
 pub use state::State;

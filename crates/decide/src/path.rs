@@ -101,6 +101,11 @@ fn push_escape(out: &mut String, byte: u8) {
     out.push(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
+/// The byte that two hexadecimal digits stand for.
+pub(crate) fn byte(high: u8, low: u8) -> Option<u8> {
+    Some(hex(high)? * 16 + hex(low)?)
+}
+
 fn hex(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),

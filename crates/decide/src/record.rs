@@ -1,11 +1,13 @@
 //! One decision as data: what was asked, what was read of the state, and what came out.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tacit_model::resilience::Resilience;
+use tacit_model::route::{Candidate, RouteKey};
 use tacit_model::tables::Protocol;
 use tacit_model::{Dice, Now, ServiceName, Snapshot, SpiffeId, WorkloadName};
 
@@ -16,6 +18,7 @@ use crate::destination::Destination;
 use crate::offline::Freshness;
 use crate::permit::{DialPermit, RequestPermit};
 use crate::retry::{Progress, RetryDecision, TryLimit, TryOutcome};
+use crate::route::Routed;
 use crate::view::StateView;
 
 /// One decision of one request or connection.
@@ -64,18 +67,20 @@ pub enum Decision {
     /// Where does it go?
     Destination(Decided<SocketAddr, Went>),
     /// Which timeouts and retries hold?
-    Effective(Decided<Route, Resilience>),
+    Effective(Decided<Leg, Resilience>),
     /// What does an outcome say of its endpoint?
     Learn(Decided<LearnAsked, StateView>),
     /// Whom may a call by address dial?
     PermitWorkload(Decided<WorkloadAsked, Dial>),
+    /// Which rule of a route does it follow, and where to?
+    Route(Decided<RouteAsked, RoutedTo>),
     /// How long may this try take?
     TryLimit(Decided<LimitAsked, Option<TryLimit>>),
 }
 
 impl Decision {
     /// All kinds, as they are written.
-    pub const KINDS: [&str; 11] = [
+    pub const KINDS: [&str; 12] = [
         "admit",
         "after_try",
         "authorize_connection",
@@ -86,6 +91,7 @@ impl Decision {
         "effective",
         "learn",
         "permit_workload",
+        "route",
         "try_limit",
     ];
 
@@ -103,7 +109,8 @@ impl Decision {
             | Self::Destination(_)
             | Self::Effective(_)
             | Self::Learn(_)
-            | Self::PermitWorkload(_) => None,
+            | Self::PermitWorkload(_)
+            | Self::Route(_) => None,
         }
     }
 
@@ -121,6 +128,7 @@ impl Decision {
             Self::Effective(_) => "effective",
             Self::Learn(_) => "learn",
             Self::PermitWorkload(_) => "permit_workload",
+            Self::Route(_) => "route",
             Self::TryLimit(_) => "try_limit",
         }
     }
@@ -128,15 +136,80 @@ impl Decision {
 
 /// Who calls which service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
+pub struct Leg {
     pub source: WorkloadName,
     pub service: ServiceName,
+    /// The rule of a route that the request follows.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rule: Option<RuleRef>,
+}
+
+/// A rule of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleRef {
+    pub route: RouteKey,
+    /// Of its rules.
+    pub rule: usize,
+    /// Of the rule's matches.
+    pub matching: usize,
+}
+
+impl From<&Candidate> for RuleRef {
+    fn from(candidate: &Candidate) -> Self {
+        Self {
+            route: candidate.route.key.clone(),
+            rule: candidate.rule,
+            matching: candidate.matching,
+        }
+    }
+}
+
+/// What [`crate::route()`] is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteAsked {
+    pub leg: Leg,
+    pub port: u16,
+    pub method: String,
+    pub path: String,
+    pub query: String,
+    /// Those that a rule looks at.
+    pub headers: BTreeMap<String, String>,
+    pub dice: Dice,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoutedTo {
+    Denied(Denial),
+    Direct,
+    Forward {
+        service: ServiceName,
+        port: u16,
+        by: RuleRef,
+    },
+    Redirect(RuleRef),
+}
+
+impl From<&Routed> for RoutedTo {
+    fn from(routed: &Routed) -> Self {
+        match routed {
+            Routed::Denied(denial) => Self::Denied(denial.clone()),
+            Routed::Direct => Self::Direct,
+            Routed::Forward { to, by } => Self::Forward {
+                service: to.service.name.clone(),
+                port: to.port.port,
+                by: by.into(),
+            },
+            Routed::Redirect { by } => Self::Redirect(by.into()),
+        }
+    }
 }
 
 /// What [`Progress::begin`] is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeginAsked {
-    pub route: Route,
+    pub leg: Leg,
     pub method: String,
     pub caller_limit: Option<Duration>,
     pub now: Now,
@@ -153,7 +226,7 @@ pub struct Begun {
 /// What [`crate::choose`] is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChooseAsked {
-    pub route: Route,
+    pub leg: Leg,
     pub port: u16,
     pub tried: Vec<Tried>,
     pub control_stale: bool,

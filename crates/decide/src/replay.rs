@@ -5,20 +5,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use tacit_model::resilience::Resilience;
+use tacit_model::route::Candidate;
 use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
 use tacit_model::{ServiceName, Snapshot, WorkloadName};
 
 use crate::authorize::RequestHead;
 use crate::balance::Ask;
 use crate::decider::Decider;
-use crate::destination::WorkloadTarget;
+use crate::destination::{ServiceTarget, WorkloadTarget};
 use crate::permit::InspectPermit;
 use crate::record::{
-    BeginAsked, ChooseAsked, Decision, Entry, LearnAsked, LimitAsked, Record, RequestAsked, Route,
-    TryAsked, WorkloadAsked,
+    BeginAsked, ChooseAsked, Decision, Entry, LearnAsked, Leg, LimitAsked, Record, RequestAsked,
+    RouteAsked, RuleRef, TryAsked, WorkloadAsked,
 };
 use crate::resilience;
-use crate::retry::Progress;
+use crate::route::RouteHead;
 use crate::view::{NotRestored, StateView};
 
 /// Why a decision cannot be made again.
@@ -57,6 +58,7 @@ pub fn again(snapshot: &Arc<Snapshot>, record: &Record) -> Result<Record, Unfit>
         | Decision::Destination(_)
         | Decision::Effective(_)
         | Decision::PermitWorkload(_)
+        | Decision::Route(_)
         | Decision::TryLimit(_) => &nothing,
     };
     let restored = view.restore().map_err(Unfit::State)?;
@@ -98,11 +100,13 @@ impl Replay<'_> {
             Decision::Choose(decided) => self.choose(&decided.asked)?,
             Decision::Destination(decided) => drop(self.decider.destination(decided.asked)),
             Decision::Effective(decided) => {
-                let (source, service) = self.route(&decided.asked)?;
-                drop(self.decider.effective(service, source));
+                let (source, service) = self.ends(&decided.asked)?;
+                let by = self.rule(&decided.asked)?;
+                drop(self.decider.effective(service, by.as_ref(), source));
             }
             Decision::Learn(decided) => self.learn(&decided.asked)?,
             Decision::PermitWorkload(decided) => self.permit_workload(&decided.asked)?,
+            Decision::Route(decided) => self.route(&decided.asked)?,
             Decision::TryLimit(decided) => self.try_limit(&decided.asked)?,
         }
         Ok(())
@@ -118,45 +122,75 @@ impl Replay<'_> {
         found.ok_or_else(|| Unfit::Missing(format!("service {name}")))
     }
 
-    fn route(&self, route: &Route) -> Result<(&Arc<WorkloadRow>, &Arc<ServiceRow>), Unfit> {
-        Ok((self.workload(&route.source)?, self.service(&route.service)?))
+    fn ends(&self, leg: &Leg) -> Result<(&Arc<WorkloadRow>, &Arc<ServiceRow>), Unfit> {
+        Ok((self.workload(&leg.source)?, self.service(&leg.service)?))
     }
 
-    fn resilience(
-        &self,
-        source: &WorkloadName,
-        service: &ServiceName,
-    ) -> Result<Resilience, Unfit> {
-        let (source, service) = (self.workload(source)?, self.service(service)?);
+    fn rule(&self, leg: &Leg) -> Result<Option<Candidate>, Unfit> {
+        let Some(RuleRef {
+            route,
+            rule,
+            matching,
+        }) = &leg.rule
+        else {
+            return Ok(None);
+        };
+        let found = self.decider.snapshot.routes.get(route);
+        let route = found.ok_or_else(|| Unfit::Missing(route.route.to_string()))?;
+        Ok(Some(Candidate {
+            route: Arc::clone(route),
+            rule: *rule,
+            matching: *matching,
+        }))
+    }
+
+    fn resilience(&self, leg: &Leg) -> Result<Resilience, Unfit> {
+        let (source, service) = self.ends(leg)?;
+        let by = self.rule(leg)?;
+        let rule = by.as_ref().and_then(Candidate::rule);
         Ok(resilience::effective(
             self.decider.snapshot,
             service,
+            rule,
             source,
         ))
     }
 
-    fn resilience_of(&self, progress: &Progress) -> Result<Resilience, Unfit> {
-        let (source, service) = progress.route();
-        self.resilience(source, service)
-    }
-
     fn begin(&self, asked: &BeginAsked) -> Result<(), Unfit> {
-        let Route { source, service } = &asked.route;
-        let r = self.resilience(source, service)?;
-        let to = (source, service);
+        let r = self.resilience(&asked.leg)?;
+        let leg = asked.leg.clone();
         drop(
             self.decider
-                .begin(&r, to, &asked.method, asked.caller_limit, asked.now),
+                .begin(&r, leg, &asked.method, asked.caller_limit, asked.now),
         );
         Ok(())
     }
 
+    fn port<'s>(&self, service: &'s ServiceRow, port: u16) -> Result<&'s ServicePort, Unfit> {
+        let found = service.ports.iter().find(|known| known.port == port);
+        let missing = || Unfit::Missing(format!("port {port} of service {}", service.name));
+        found.ok_or_else(missing)
+    }
+
+    fn route(&self, asked: &RouteAsked) -> Result<(), Unfit> {
+        let (source, service) = self.ends(&asked.leg)?;
+        let parent = ServiceTarget {
+            service: Arc::clone(service),
+            port: self.port(service, asked.port)?.clone(),
+        };
+        let head = RouteHead {
+            method: &asked.method,
+            path: &asked.path,
+            query: &asked.query,
+            header: &|name| asked.headers.get(name).cloned(),
+        };
+        let _routed = self.decider.route(source, &parent, &head, asked.dice);
+        Ok(())
+    }
+
     fn choose(&self, asked: &ChooseAsked) -> Result<(), Unfit> {
-        let (source, service) = self.route(&asked.route)?;
-        let found = service.ports.iter().find(|port| port.port == asked.port);
-        let port: &ServicePort = found.ok_or_else(|| {
-            Unfit::Missing(format!("port {} of service {}", asked.port, service.name))
-        })?;
+        let (source, service) = self.ends(&asked.leg)?;
+        let port = self.port(service, asked.port)?;
         let ask = Ask {
             source,
             service,
@@ -169,13 +203,13 @@ impl Replay<'_> {
     }
 
     fn try_limit(&self, asked: &LimitAsked) -> Result<(), Unfit> {
-        let r = self.resilience_of(&asked.progress)?;
+        let r = self.resilience(asked.progress.leg())?;
         let _limit = self.decider.try_limit(&r, &asked.progress, asked.now);
         Ok(())
     }
 
     fn after_try(&self, asked: &TryAsked) -> Result<(), Unfit> {
-        let r = self.resilience_of(&asked.progress)?;
+        let r = self.resilience(asked.progress.leg())?;
         let mut progress = asked.progress.clone();
         let ended = (&asked.outcome, asked.body_replayable);
         let _decision = self

@@ -2,15 +2,21 @@
 
 use tacit_model::access::Action;
 use tacit_model::resilience::{Fields, Layer, Resilience};
+use tacit_model::route::RouteRule;
 use tacit_model::tables::{ServiceRow, WorkloadRow};
 use tacit_model::{Snapshot, Sourced};
 
 use crate::matching::{Caller, from_matches};
 
-/// What applies to calls of `source` to `service`. It depends on nothing else, so a connection
-/// asks once per generation.
+/// What applies to calls of `source` to `service` that follow `rule` of a route, if there is one.
+/// It depends on nothing else, so a connection asks once per generation.
 #[must_use]
-pub fn effective(s: &Snapshot, service: &ServiceRow, source: &WorkloadRow) -> Resilience {
+pub fn effective(
+    s: &Snapshot,
+    service: &ServiceRow,
+    rule: Option<&RouteRule>,
+    source: &WorkloadRow,
+) -> Resilience {
     let identity = source.identity(&s.mesh.trust_domain);
     let caller = Caller {
         identity: Some(&identity),
@@ -23,7 +29,8 @@ pub fn effective(s: &Snapshot, service: &ServiceRow, source: &WorkloadRow) -> Re
             .any(|from| from_matches(s, from, Action::Allow, caller)),
     };
     let mut folded = Fields::default();
-    for layer in service.resilience.iter().filter(applies) {
+    let own = rule.and_then(|rule| rule.resilience.as_ref());
+    for layer in own.unwrap_or(&service.resilience).iter().filter(applies) {
         fold(&mut folded, &layer.fields);
     }
     resolve(folded)

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tacit_model::resilience::{Backoff, Budget, Resilience, RetryOn};
 use tacit_model::{Dice, Now, Provenance, ServiceName, WorkloadName};
 
+use crate::record::Leg;
 use crate::state::{State, reached};
 use crate::view::Seen;
 
@@ -89,8 +90,7 @@ pub enum GiveUp {
 /// One request on its way through its tries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    source: WorkloadName,
-    service: ServiceName,
+    leg: Leg,
     method: String,
     deadline: Option<Now>,
     /// Tries after the first.
@@ -106,36 +106,34 @@ impl Progress {
     pub fn begin(
         state: &State,
         r: &Resilience,
-        route: (&WorkloadName, &ServiceName),
+        leg: Leg,
         method: &str,
         caller_limit: Option<Duration>,
         now: Now,
     ) -> Self {
-        Self::begin_seen(state, r, route, method, caller_limit, now, None)
+        Self::begin_seen(state, r, leg, method, caller_limit, now, None)
     }
 
     /// Like [`Progress::begin`], and tells what it read and wrote to `seen`.
     pub(crate) fn begin_seen(
         state: &State,
         r: &Resilience,
-        route: (&WorkloadName, &ServiceName),
+        leg: Leg,
         method: &str,
         caller_limit: Option<Duration>,
         now: Now,
         seen: Option<&mut Seen>,
     ) -> Self {
-        let (source, service) = route;
         let policy = Some(r.request.value).filter(|limit| !limit.is_zero());
         let limit = match (policy, caller_limit) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let key = (source.clone(), service.clone());
+        let key = (leg.source.clone(), leg.service.clone());
         let count = |window: &mut BudgetWindow| window.request(&r.budget.value, now);
         with_budget(state, &key, seen, count);
         Self {
-            source: key.0,
-            service: key.1,
+            leg,
             method: method.to_owned(),
             deadline: limit.map(|limit| now.plus(limit)),
             further: 0,
@@ -165,8 +163,8 @@ impl Progress {
     }
 
     /// Who calls what.
-    pub(crate) fn route(&self) -> (&WorkloadName, &ServiceName) {
-        (&self.source, &self.service)
+    pub(crate) fn leg(&self) -> &Leg {
+        &self.leg
     }
 
     /// Tries made so far, the first included.
@@ -242,7 +240,8 @@ fn budgeted(
     if progress.deadline.is_some_and(too_late) {
         return RetryDecision::GiveUp(GiveUp::Deadline);
     }
-    let key = (progress.source.clone(), progress.service.clone());
+    let leg = &progress.leg;
+    let key = (leg.source.clone(), leg.service.clone());
     let take = |window: &mut BudgetWindow| window.take(&r.budget.value, now);
     if !with_budget(state, &key, seen, take) {
         return RetryDecision::GiveUp(GiveUp::Budget);

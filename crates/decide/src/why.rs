@@ -1,10 +1,12 @@
 //! Why a call goes as it goes: the decisions of enforcement, asked in order, with their steps told.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tacit_model::resilience::{Resilience, RetryOn};
+use tacit_model::route::Candidate;
 use tacit_model::tables::{ClassKey, Protocol, WorkloadRow};
 use tacit_model::trace::Trace;
 use tacit_model::{
@@ -18,7 +20,9 @@ use crate::balance::{Ask, Choice, choose_traced};
 use crate::denial::{Denial, DenialKind};
 use crate::destination::{Destination, ServiceTarget, destination, protocol_of};
 use crate::offline::{Freshness, admit};
+use crate::path::canonical;
 use crate::resilience::effective;
+use crate::route::{RouteHead, Routed, changed_path, follows_routes, route};
 use crate::state::State;
 
 /// Who calls.
@@ -42,8 +46,11 @@ pub struct Question {
     pub port: u16,
     /// For HTTP.
     pub method: String,
-    /// For HTTP; a query is ignored.
+    /// For HTTP; with the query, if there is one.
     pub path: String,
+    /// For HTTP: headers by their lower-case names.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
 }
 
 /// What would happen.
@@ -51,7 +58,7 @@ pub struct Question {
 pub enum Verdict {
     /// It is served.
     Allowed {
-        /// By this workload; `None` if it leaves the mesh.
+        /// By this workload; `None` if it leaves the mesh, or is answered by a route.
         served_by: Option<WorkloadName>,
         /// There.
         locality: Option<Locality>,
@@ -180,6 +187,7 @@ pub fn explain(
         if !told {
             let topic = match denial.kind {
                 DenialKind::BadRequest | DenialKind::Policy => "access",
+                DenialKind::BrokenRoute | DenialKind::NoRoute => "route",
                 DenialKind::NoEndpoint => "endpoint",
                 DenialKind::Offline | DenialKind::UnknownDestination => "destination",
             };
@@ -194,6 +202,13 @@ pub fn explain(
         trace: explaining.trace,
         limits: explaining.limits,
     }
+}
+
+/// Where routes lead.
+enum Way {
+    Answered,
+    Direct,
+    Forward(Box<(ServiceTarget, Candidate, Question)>),
 }
 
 struct Explaining<'a> {
@@ -225,14 +240,83 @@ impl Explaining<'_> {
                 self.trace.step("destination", text, None);
                 self.access(&target.workload, target.port, &peer, question)
             }
-            Destination::Service(target) => {
-                let text = format!("{to} is service {}", target.service.name);
+            Destination::Service(parent) => {
+                let text = format!("{to} is service {}", parent.service.name);
                 self.trace.step("destination", text, None);
+                let (target, by, question) = match self.route(&source, &parent, question)? {
+                    Way::Answered => {
+                        return Ok(Verdict::Allowed {
+                            served_by: None,
+                            locality: None,
+                        });
+                    }
+                    Way::Direct => (parent.clone(), None, question.clone()),
+                    Way::Forward(way) => {
+                        let (target, by, question) = *way;
+                        (target, Some(by), question)
+                    }
+                };
                 let choice = self.endpoint(&source, &target)?;
-                self.resilience(&source, &target);
-                self.access(&choice.workload, choice.endpoint.port(), &peer, question)
+                self.resilience(&source, &parent, by.as_ref());
+                self.access(&choice.workload, choice.endpoint.port(), &peer, &question)
             }
         }
+    }
+
+    /// Where the routes of a service lead, and the request as the backend sees it.
+    fn route(
+        &mut self,
+        source: &WorkloadRow,
+        parent: &ServiceTarget,
+        question: &Question,
+    ) -> Result<Way, Denial> {
+        if !follows_routes(self.s, parent) {
+            return Ok(Way::Direct);
+        }
+        let (path, query) = question
+            .path
+            .split_once('?')
+            .unwrap_or((&question.path, ""));
+        let path = canonical(path).map_err(|error| {
+            let reason = format!("the path has no canonical form: {error}");
+            Denial::new(DenialKind::BadRequest, reason)
+        })?;
+        let head = RouteHead {
+            method: &question.method,
+            path: &path,
+            query,
+            header: &|name| question.headers.get(name).cloned(),
+        };
+        let (to, by) = match route(self.s, source, parent, &head, self.dice) {
+            Routed::Denied(denial) => return Err(denial),
+            Routed::Direct => return Ok(Way::Direct),
+            Routed::Forward { to, by } => (to, by),
+            Routed::Redirect { by } => {
+                let from = by.rule().map(|rule| rule.from.clone());
+                self.trace
+                    .step("route", "it is answered with a redirect".into(), from);
+                return Ok(Way::Answered);
+            }
+        };
+        let rule = by.rule();
+        let text = format!(
+            "a rule leads to service {} port {}",
+            to.service.name, to.port.port
+        );
+        self.trace
+            .step("route", text, rule.map(|rule| rule.from.clone()));
+        let changes = rule.map(|rule| &rule.changes);
+        let path = match changes.and_then(|changes| changes.path.as_ref()) {
+            Some(change) => changed_path(&by, change, &path),
+            None => path,
+        };
+        let host = changes.and_then(|changes| changes.host.as_deref());
+        let question = Question {
+            path,
+            host: host.unwrap_or(&question.host).to_owned(),
+            ..question.clone()
+        };
+        Ok(Way::Forward(Box::new((to, by, question))))
     }
 
     /// The caller as enforcement sees it: its row for the client half, its peer for the server
@@ -289,8 +373,9 @@ impl Explaining<'_> {
         choice
     }
 
-    fn resilience(&mut self, source: &WorkloadRow, to: &ServiceTarget) {
-        let r = effective(self.s, &to.service, source);
+    fn resilience(&mut self, source: &WorkloadRow, to: &ServiceTarget, by: Option<&Candidate>) {
+        let rule = by.and_then(Candidate::rule);
+        let r = effective(self.s, &to.service, rule, source);
         let time = |limit: &Sourced<std::time::Duration>| {
             if limit.value.is_zero() {
                 "none".to_owned()

@@ -145,6 +145,16 @@ fn denials_name_their_cause() {
     row.broken = Some("`rules` is missing".into());
     world.access(row, "shop", "payments", None);
     assert!(denied(&world, &web).contains("`rules` is missing (AccessPolicy/shop/bad spec)"));
+    // The control: one that is known to be an audit blocks nothing, broken or not.
+    let mut world = shop(1);
+    let mut row = allow("bad", "shop", Vec::new());
+    (row.mode, row.broken) = (Mode::Audit, Some("`rules` is missing".into()));
+    world.access(row, "shop", "payments", None);
+    let audited = verdict(&world, 9000, &web);
+    assert!(
+        matches!(audited, ConnectionVerdict::Allow(_)),
+        "{audited:?}"
+    );
 }
 
 #[test]

@@ -13,5 +13,6 @@ mod reference;
 mod replay;
 mod resilience;
 mod retry;
+mod route;
 mod why;
 mod world;

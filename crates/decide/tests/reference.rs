@@ -189,10 +189,10 @@ impl Naive<'_> {
             return false;
         }
         let policies = self.policies();
-        if policies.iter().any(|p| p.broken.is_some()) {
+        let in_force = |p: &&&AccessRow| with_audit || p.mode == Mode::Enforce;
+        if policies.iter().filter(in_force).any(|p| p.broken.is_some()) {
             return false;
         }
-        let in_force = |p: &&&AccessRow| with_audit || p.mode == Mode::Enforce;
         let matches = |p: &AccessRow| {
             p.rules
                 .iter()

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tacit_decide::health::SessionSign;
-use tacit_decide::record::{Decision, Entry, Record};
+use tacit_decide::record::{Decision, Entry, Leg, Record};
 use tacit_decide::replay::again;
 use tacit_decide::retry::{RetryDecision, Sent, TryOutcome};
 use tacit_decide::{Ask, Decider, State};
@@ -72,9 +72,13 @@ fn requests(snapshot: &Arc<Snapshot>, state: &State, seed: u64, told: &Mutex<Vec
             log: Some(&log),
         };
         let now = |later| millis(request * 50 + later);
-        let r = decider.effective(&client.service, &client.source);
-        let route = (&client.source.name, &client.service.name);
-        let mut progress = decider.begin(&r, route, "GET", None, now(0));
+        let r = decider.effective(&client.service, None, &client.source);
+        let leg = Leg {
+            source: client.source.name.clone(),
+            service: client.service.name.clone(),
+            rule: None,
+        };
+        let mut progress = decider.begin(&r, leg, "GET", None, now(0));
         let mut tried = Vec::new();
         loop {
             let ask = Ask {

@@ -61,10 +61,10 @@ fn the_first_layer_that_applies_wins_each_field() {
     let s = world.build();
     let service = &s.services[&service_name("payments", "shop")];
     let web = &s.workloads[&WorkloadName::parse("shop", "web-1").unwrap()];
-    let r = effective(&s, service, web);
+    let r = effective(&s, service, None, web);
     assert_eq!(r.attempts, by("web-only", 0));
     assert_eq!(r.request, by("all", time(9)));
     assert_eq!(r.per_try, Sourced::default_of(Duration::ZERO));
     let other = &s.workloads[&WorkloadName::parse("shop", "payments-a-1").unwrap()];
-    assert_eq!(effective(&s, service, other).attempts, by("all", 5));
+    assert_eq!(effective(&s, service, None, other).attempts, by("all", 5));
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tacit_decide::State;
+use tacit_decide::record::Leg;
 use tacit_decide::retry::{
     GiveUp, Progress, RetryDecision, Sent, TryLimit, TryOutcome, after_try, is_idempotent,
 };
@@ -61,6 +62,14 @@ struct Request {
     dice: Dice,
 }
 
+fn leg(source: &WorkloadName, service: &ServiceName) -> Leg {
+    Leg {
+        source: source.clone(),
+        service: service.clone(),
+        rule: None,
+    }
+}
+
 fn route() -> (WorkloadName, ServiceName) {
     (
         WorkloadName::parse("shop", "web-1").unwrap(),
@@ -72,7 +81,7 @@ impl Request {
     fn new(r: &Resilience, method: &str) -> Self {
         let state = State::new();
         let (source, service) = route();
-        let to = (&source, &service);
+        let to = leg(&source, &service);
         let progress = Progress::begin(&state, r, to, method, None, seconds(0));
         Self {
             r: r.clone(),
@@ -274,12 +283,12 @@ fn all_tries_obey_the_deadline() {
     );
     assert_eq!(too_late, RetryDecision::GiveUp(GiveUp::Deadline));
     let (source, service) = route();
-    let to = (&source, &service);
+    let to = || leg(&source, &service);
     let sooner = Some(Duration::from_secs(1));
-    let progress = Progress::begin(&request.state, &r, to, "GET", sooner, seconds(0));
+    let progress = Progress::begin(&request.state, &r, to(), "GET", sooner, seconds(0));
     assert_eq!(progress.deadline(), Some(seconds(1)));
     let none = Resilience::default();
-    let progress = Progress::begin(&request.state, &none, to, "GET", None, seconds(0));
+    let progress = Progress::begin(&request.state, &none, to(), "GET", None, seconds(0));
     assert_eq!(
         (progress.deadline(), progress.try_limit(&none, seconds(0))),
         (None, None)
@@ -388,7 +397,7 @@ fn the_budget_is_never_exceeded() {
                 random.below(20)
             };
             now = now.plus(Duration::from_millis(pause));
-            let to = (&source, &service);
+            let to = leg(&source, &service);
             let mut progress = Progress::begin(&state, &r, to, "GET", None, now);
             requests += 1;
             for _ in 0..random.below(6) {
@@ -449,7 +458,7 @@ fn clients_and_services_have_budgets_of_their_own() {
     let (source, service) = route();
     let other = WorkloadName::parse("shop", "web-2").unwrap();
     let take = |source: &WorkloadName| {
-        let to = (source, &service);
+        let to = leg(source, &service);
         let mut progress = Progress::begin(&state, &r, to, "GET", None, seconds(0));
         after_try(&r, &state, &mut progress, &BUSY, true, seconds(0), Dice(0))
     };

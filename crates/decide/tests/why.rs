@@ -1,5 +1,7 @@
 //! Explanations: the steps of a decision, and that they agree with enforcement.
 
+use std::collections::BTreeMap;
+
 use expect_test::{Expect, expect};
 use tacit_decide::State;
 use tacit_decide::health::SessionSign;
@@ -59,6 +61,7 @@ fn question(url: &str) -> Question {
         port,
         method: "GET".into(),
         path,
+        headers: BTreeMap::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Answers that Tacit makes itself: one line of text that says why, and the id to ask about.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use tacit_decide::{Denial, DenialKind};
 
@@ -22,11 +22,24 @@ pub(crate) fn refused(denial: &Denial, id: &str) -> Response<ResponseBody> {
     let header = match denial.kind {
         DenialKind::NoEndpoint => (REASON, HeaderValue::from_static(Reason::NoEndpoint.word())),
         DenialKind::BadRequest
+        | DenialKind::BrokenRoute
+        | DenialKind::NoRoute
         | DenialKind::Offline
         | DenialKind::Policy
         | DenialKind::UnknownDestination => (REFUSAL, text(&why)),
     };
     response.headers_mut().insert(header.0, header.1);
+    response
+}
+
+/// A route sends the caller elsewhere.
+pub(crate) fn redirect(status: u16, to: &str, id: &str) -> Response<ResponseBody> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FOUND);
+    let mut response = answer(status, &format!("go to {to}"), id);
+    // A URL has no control characters, which is all that a header cannot carry. It must not be cut.
+    if let Ok(to) = HeaderValue::from_bytes(to.as_bytes()) {
+        response.headers_mut().insert(LOCATION, to);
+    }
     response
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tacit_decide::record::Leg;
 use tacit_decide::retry::{GiveUp, RetryDecision};
 use tacit_decide::{
     Ask, Choice, Decider, Denial, DenialKind, Destination, DialPermit, ServiceTarget,
@@ -17,7 +18,8 @@ use tacit_decide::{
 };
 use tacit_model::event::{Party, Reporter};
 use tacit_model::resilience::Resilience;
-use tacit_model::tables::{ServiceRow, WorkloadRow};
+use tacit_model::route::Candidate;
+use tacit_model::tables::WorkloadRow;
 use tacit_model::{NodeName, ServiceName, Snapshot, WorkloadName};
 use tacit_transport::{DialError, Stream};
 
@@ -29,10 +31,12 @@ use crate::serve::Stop;
 use crate::worker::Worker;
 
 mod call;
+mod routing;
 mod serving;
 mod tried;
 
 use call::{Aim, Call};
+use routing::{Stopped, Way};
 pub(crate) use serving::Serving;
 use tried::discard;
 
@@ -78,7 +82,24 @@ struct Settled {
     /// Of what it was made; weak, because no connection keeps an old snapshot.
     snapshot: Weak<Snapshot>,
     service: ServiceName,
+    /// The rule that requests follow, if they follow one.
+    by: Option<Candidate>,
     resilience: Rc<Resilience>,
+}
+
+impl Settled {
+    fn is_of(&self, snapshot: &Arc<Snapshot>, way: &Way) -> bool {
+        let same_rule = |a: &Candidate, b: &Candidate| {
+            Arc::ptr_eq(&a.route, &b.route) && a.rule == b.rule && a.matching == b.matching
+        };
+        self.snapshot.as_ptr() == Arc::as_ptr(snapshot)
+            && self.service == way.parent.service.name
+            && match (&self.by, &way.by) {
+                (None, None) => true,
+                (Some(a), Some(b)) => same_rule(a, b),
+                (None, Some(_)) | (Some(_), None) => false,
+            }
+    }
 }
 
 impl Caller {
@@ -87,19 +108,20 @@ impl Caller {
         &self,
         snapshot: &Arc<Snapshot>,
         decider: &Decider<'_>,
-        (service, source): (&ServiceRow, &WorkloadRow),
+        (way, source): (&Way, &WorkloadRow),
     ) -> Rc<Resilience> {
         let mut settled = self.settled.borrow_mut();
         if let Some(known) = settled.as_ref()
-            && known.snapshot.as_ptr() == Arc::as_ptr(snapshot)
-            && known.service == service.name
+            && known.is_of(snapshot, way)
         {
             return Rc::clone(&known.resilience);
         }
-        let resilience = Rc::new(decider.effective(service, source));
+        let service = &way.parent.service;
+        let resilience = Rc::new(decider.effective(service, way.by.as_ref(), source));
         *settled = Some(Settled {
             snapshot: Arc::downgrade(snapshot),
             service: service.name.clone(),
+            by: way.by.clone(),
             resilience: Rc::clone(&resilience),
         });
         resilience
@@ -107,7 +129,7 @@ impl Caller {
 }
 
 /// Where the requests of a connection go now.
-enum Route {
+enum Going {
     Service(ServiceTarget),
     Workload(WorkloadTarget),
 }
@@ -145,15 +167,25 @@ async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Res
     }
     let snapshot = (half.worker.snapshot)();
     let decider = half.worker.decider(&snapshot, &flight.id);
-    let (source, route) = match route(half, &decider) {
+    let (source, going) = match going(half, &decider) {
         Ok(found) => found,
         Err(denial) => return connection.refuse(&flight, denial),
     };
-    let resilience = match &route {
-        Route::Service(target) => {
-            caller.resilience(&snapshot, &decider, (&target.service, &source))
+    let going = match going {
+        Going::Workload(target) => Err(target),
+        Going::Service(parent) => {
+            match routing::follow(&half.worker, &decider, &source, parent, &head) {
+                Ok(way) => Ok(way),
+                Err(Stopped::Denied(denial)) => return connection.refuse(&flight, denial),
+                Err(Stopped::Redirected { status, to }) => {
+                    return connection.redirect(&flight, status, &to);
+                }
+            }
         }
-        Route::Workload(_) => Rc::default(),
+    };
+    let resilience = match &going {
+        Ok(way) => caller.resilience(&snapshot, &decider, (way, &source)),
+        Err(_) => Rc::default(),
     };
     let limit = deadline::of_caller(&head.headers);
     // In a box: each step that it is handed to would else keep a place for it.
@@ -164,14 +196,14 @@ async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Res
         resilience,
         (head, body),
     ));
-    match route {
-        Route::Service(target) => to_service(call, &target, limit).await,
-        Route::Workload(target) => to_workload(call, &target, limit).await,
+    match going {
+        Ok(way) => to_service(call, way, limit).await,
+        Err(target) => to_workload(call, &target, limit).await,
     }
 }
 
 /// Decides where requests go, by the snapshot of now.
-fn route(half: &ClientHalf, decider: &Decider<'_>) -> Result<(Arc<WorkloadRow>, Route), Denial> {
+fn going(half: &ClientHalf, decider: &Decider<'_>) -> Result<(Arc<WorkloadRow>, Going), Denial> {
     decider.admit((half.worker.freshness)())?;
     let unknown = |reason: String| Denial {
         kind: DenialKind::UnknownDestination,
@@ -184,33 +216,42 @@ fn route(half: &ClientHalf, decider: &Decider<'_>) -> Result<(Arc<WorkloadRow>, 
             half.source
         )));
     };
-    let route = match decider.destination(half.to) {
-        Destination::Service(target) => Route::Service(target),
-        Destination::Workload(target) => Route::Workload(target),
+    let going = match decider.destination(half.to) {
+        Destination::Service(target) => Going::Service(target),
+        Destination::Workload(target) => Going::Workload(target),
         Destination::Denied(denial) => return Err(denial),
         Destination::Outside(_) => {
             return Err(unknown(format!("{} is in the mesh no longer", half.to)));
         }
     };
-    Ok((Arc::clone(source), route))
+    Ok((Arc::clone(source), going))
 }
 
 /// Tries endpoints of a service until one answers, or no further try is allowed.
 async fn to_service(
-    call: Box<Call<'_>>,
-    target: &ServiceTarget,
+    mut call: Box<Call<'_>>,
+    way: Way,
     limit: Option<Duration>,
 ) -> Response<ResponseBody> {
+    let Way { parent, target, by } = way;
     let worker = Rc::clone(&call.caller.half.worker);
     let now = || (worker.clock)();
     let snapshot = Arc::clone(&call.snapshot);
     let decider = worker.decider(&snapshot, &call.flight.id);
     let service = &target.service;
     call.flight.service.replace(Some(service.name.clone()));
-    let route = (&call.source.name, &service.name);
+    let leg = Leg {
+        source: call.source.name.clone(),
+        service: parent.service.name.clone(),
+        rule: by.as_ref().map(Into::into),
+    };
     let method = call.head.method.as_str();
     let started = call.flight.started;
-    let mut progress = decider.begin(&call.resilience, route, method, limit, started);
+    let mut progress = decider.begin(&call.resilience, leg, method, limit, started);
+    if let Some(by) = by {
+        routing::rewrite(&mut call.head, &by);
+        call.by = Some(by);
+    }
     let mut tried = Vec::new();
     let mut last = None;
     loop {

@@ -83,12 +83,27 @@ impl Connection {
         let ending = match denial.kind {
             DenialKind::BadRequest => failed(Fault::Protocol, denial.reason),
             DenialKind::NoEndpoint => failed(Fault::NoEndpoint, denial.reason),
-            DenialKind::Offline | DenialKind::Policy | DenialKind::UnknownDestination => {
+            DenialKind::BrokenRoute
+            | DenialKind::NoRoute
+            | DenialKind::Offline
+            | DenialKind::Policy
+            | DenialKind::UnknownDestination => {
                 let Denial { reason, by, .. } = denial;
                 Ending::Denied { reason, by }
             }
         };
         self.end(flight, response, ending)
+    }
+
+    /// Answers a request that a route sends elsewhere.
+    pub(crate) fn redirect(
+        &self,
+        flight: &Rc<Flight>,
+        status: u16,
+        to: &str,
+    ) -> Response<ResponseBody> {
+        let response = answer::redirect(status, to, &flight.id);
+        self.end(flight, response, Ending::Complete)
     }
 
     /// Answers a request that went wrong.

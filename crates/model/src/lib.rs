@@ -17,6 +17,7 @@ pub mod names;
 pub mod now;
 pub mod provenance;
 pub mod resilience;
+pub mod route;
 pub mod snapshot;
 pub mod status;
 pub mod tables;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::generation::Generation;
 use crate::names::{Namespace, PolicyName, ServiceName, WorkloadName};
+use crate::route::{Action, BackendTo, Candidate, RouteKey, RouteRow};
 use crate::tables::{
     AccessRow, ClassKey, ClassRow, MeshRow, NamespaceRow, Row, RunGrantRow, ServiceRow, Tables,
     WorkloadRow,
@@ -29,12 +30,15 @@ pub struct Snapshot {
     pub access: BTreeMap<PolicyName, Arc<AccessRow>>,
     /// Namespaces by name.
     pub namespaces: BTreeMap<Namespace, Arc<NamespaceRow>>,
+    /// Routes by route, parent and port.
+    pub routes: BTreeMap<RouteKey, Arc<RouteRow>>,
     /// Run grants.
     pub run_grants: Vec<Arc<RunGrantRow>>,
     service_by_address: HashMap<IpAddr, ServiceName>,
     workload_by_address: HashMap<IpAddr, WorkloadName>,
     published: HashMap<SocketAddr, (WorkloadName, u16)>,
     endpoints: HashMap<ServiceName, Vec<Arc<WorkloadRow>>>,
+    candidates: HashMap<ServiceName, Vec<Candidate>>,
 }
 
 /// Why tables are not a state that may be used.
@@ -72,12 +76,14 @@ impl Snapshot {
         let (mut services, mut workloads) = (BTreeMap::new(), BTreeMap::new());
         let (mut classes, mut access) = (BTreeMap::new(), BTreeMap::new());
         let (mut namespaces, mut run_grants) = (BTreeMap::new(), Vec::new());
+        let mut routes = BTreeMap::new();
         for row in tables.0.values() {
             match row {
                 Row::Access(row) => drop(access.insert(row.name.clone(), row.clone())),
                 Row::Class(row) => drop(classes.insert(row.key.clone(), row.clone())),
                 Row::Mesh(row) => mesh = Some(row.clone()),
                 Row::Namespace(row) => drop(namespaces.insert(row.namespace.clone(), row.clone())),
+                Row::Route(row) => drop(routes.insert(row.key.clone(), row.clone())),
                 Row::RunGrant(row) => run_grants.push(row.clone()),
                 Row::Service(row) => drop(services.insert(row.name.clone(), row.clone())),
                 Row::Workload(row) => drop(workloads.insert(row.name.clone(), row.clone())),
@@ -91,15 +97,18 @@ impl Snapshot {
             classes,
             access,
             namespaces,
+            routes,
             run_grants,
             service_by_address: HashMap::new(),
             workload_by_address: HashMap::new(),
             published: HashMap::new(),
             endpoints: HashMap::new(),
+            candidates: HashMap::new(),
         };
         snapshot.close_classes()?;
         snapshot.index_services()?;
         snapshot.index_workloads()?;
+        snapshot.index_routes()?;
         Ok(snapshot)
     }
 
@@ -168,6 +177,33 @@ impl Snapshot {
         Ok(())
     }
 
+    fn index_routes(&mut self) -> Result<(), NotClosed> {
+        for route in self.routes.values() {
+            let known = |service| self.services.contains_key(service);
+            let parent = &route.key.parent;
+            let backends = route.rules.iter().flat_map(|rule| match &rule.action {
+                Action::Forward(backends) => backends.as_slice(),
+                Action::Redirect(_) => &[],
+            });
+            let services = backends.filter_map(|backend| match &backend.to {
+                BackendTo::Service { service, .. } => Some(service),
+                BackendTo::Broken(_) => None,
+            });
+            for service in [parent].into_iter().chain(services) {
+                if !known(service) {
+                    let row = route.key.route.to_string();
+                    return Err(missing(row, format!("Service {service}")));
+                }
+            }
+            let candidates = self.candidates.entry(parent.clone()).or_default();
+            candidates.extend(Candidate::all_of(route));
+        }
+        for candidates in self.candidates.values_mut() {
+            candidates.sort_by_cached_key(Candidate::rank);
+        }
+        Ok(())
+    }
+
     /// The rows that it was built from.
     #[must_use]
     pub fn tables(&self) -> Tables {
@@ -178,6 +214,7 @@ impl Snapshot {
             .chain(self.classes.values().cloned().map(Row::Class))
             .chain(self.access.values().cloned().map(Row::Access))
             .chain(self.namespaces.values().cloned().map(Row::Namespace))
+            .chain(self.routes.values().cloned().map(Row::Route))
             .chain(self.run_grants.iter().cloned().map(Row::RunGrant));
         Tables(rows.map(|row| (row.key(), row)).collect())
     }
@@ -205,6 +242,16 @@ impl Snapshot {
     #[must_use]
     pub fn endpoints(&self, service: &ServiceName) -> &[Arc<WorkloadRow>] {
         self.endpoints.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every match of every route at a service, the one that comes first first.
+    #[must_use]
+    pub fn route_candidates(&self, parent: &ServiceName) -> &[Candidate] {
+        // Most meshes' services have none, and this is asked for each request.
+        if self.candidates.is_empty() {
+            return &[];
+        }
+        self.candidates.get(parent).map_or(&[], Vec::as_slice)
     }
 
     /// The class of a workload of this snapshot.

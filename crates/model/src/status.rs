@@ -15,6 +15,8 @@ pub enum ConditionKind {
     Armed,
     /// Every enforcement point that it concerns acknowledged it.
     Programmed,
+    /// Every backend that a route names can be used (Gateway API).
+    ResolvedRefs,
 }
 
 /// Why a condition is as it is.
@@ -22,6 +24,7 @@ pub enum ConditionKind {
 pub enum Reason {
     Accepted,
     Armed,
+    BackendNotFound,
     Conflicted,
     Invalid,
     NoAlternative,
@@ -34,6 +37,7 @@ pub enum Reason {
     PartiallyProgrammed,
     Programmed,
     Reconciling,
+    ResolvedRefs,
     TargetNotFound,
 }
 
@@ -53,6 +57,7 @@ pub struct Condition {
 /// What the compiler says of one object. `Programmed` is added by the control plane, which
 /// knows the acknowledgements.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ObjectStatus {
     /// The object.
     pub object: ObjectRef,

@@ -20,6 +20,7 @@ use crate::names::{
 };
 use crate::provenance::{ObjectRef, Provenance, Sourced};
 use crate::resilience::Layer;
+use crate::route::{RouteKey, RouteRow};
 
 /// What holds when no AccessPolicy speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +248,7 @@ pub enum Row {
     Class(Arc<ClassRow>),
     Mesh(Arc<MeshRow>),
     Namespace(Arc<NamespaceRow>),
+    Route(Arc<RouteRow>),
     RunGrant(Arc<RunGrantRow>),
     Service(Arc<ServiceRow>),
     Workload(Arc<WorkloadRow>),
@@ -259,6 +261,7 @@ pub enum RowKey {
     Class(ClassKey),
     Mesh,
     Namespace(Namespace),
+    Route(RouteKey),
     RunGrant(WorkspaceName, u32),
     Service(ServiceName),
     Workload(WorkloadName),
@@ -273,6 +276,7 @@ impl Row {
             Self::Class(row) => RowKey::Class(row.key.clone()),
             Self::Mesh(_) => RowKey::Mesh,
             Self::Namespace(row) => RowKey::Namespace(row.namespace.clone()),
+            Self::Route(row) => RowKey::Route(row.key.clone()),
             Self::RunGrant(row) => RowKey::RunGrant(row.workspace.clone(), row.index),
             Self::Service(row) => RowKey::Service(row.name.clone()),
             Self::Workload(row) => RowKey::Workload(row.name.clone()),

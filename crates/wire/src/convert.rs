@@ -18,6 +18,7 @@ use crate::proto::mesh as p;
 mod access;
 mod failover;
 mod resilience;
+mod route;
 mod rows;
 
 /// A value of the model that has a message.

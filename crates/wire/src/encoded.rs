@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use tacit_model::labels::Labels;
+use tacit_model::route::RouteKey;
 use tacit_model::{Generation, Row, RowKey};
 
 use crate::convert::{Invalid, Problem, Wire};
@@ -24,6 +25,7 @@ pub enum Table {
     Namespace,
     Access,
     Service,
+    Route,
     Class,
     Workload,
     RunGrant,
@@ -31,11 +33,12 @@ pub enum Table {
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Mesh,
         Self::Namespace,
         Self::Access,
         Self::Service,
+        Self::Route,
         Self::Class,
         Self::Workload,
         Self::RunGrant,
@@ -49,6 +52,7 @@ impl Table {
             Self::Namespace => "type.googleapis.com/tacit.mesh.v1.Namespace",
             Self::Access => "type.googleapis.com/tacit.mesh.v1.Access",
             Self::Service => "type.googleapis.com/tacit.mesh.v1.Service",
+            Self::Route => "type.googleapis.com/tacit.mesh.v1.Route",
             Self::Class => "type.googleapis.com/tacit.mesh.v1.Class",
             Self::Workload => "type.googleapis.com/tacit.mesh.v1.Workload",
             Self::RunGrant => "type.googleapis.com/tacit.mesh.v1.RunGrant",
@@ -71,6 +75,7 @@ impl Table {
             RowKey::Class(_) => Self::Class,
             RowKey::Mesh => Self::Mesh,
             RowKey::Namespace(_) => Self::Namespace,
+            RowKey::Route(_) => Self::Route,
             RowKey::RunGrant(..) => Self::RunGrant,
             RowKey::Service(_) => Self::Service,
             RowKey::Workload(_) => Self::Workload,
@@ -115,6 +120,7 @@ impl Encoded {
             Row::Class(row) => row.to_wire().encode_to_vec(),
             Row::Mesh(row) => row.to_wire().encode_to_vec(),
             Row::Namespace(row) => row.to_wire().encode_to_vec(),
+            Row::Route(row) => row.to_wire().encode_to_vec(),
             Row::RunGrant(row) => row.to_wire().encode_to_vec(),
             Row::Service(row) => row.to_wire().encode_to_vec(),
             Row::Workload(row) => row.to_wire().encode_to_vec(),
@@ -148,6 +154,7 @@ pub fn decode(table: Table, name: &str, value: &[u8]) -> Result<Row, Invalid> {
         Table::Namespace => Row::Namespace(read(value)?),
         Table::Access => Row::Access(read(value)?),
         Table::Service => Row::Service(read(value)?),
+        Table::Route => Row::Route(read(value)?),
         Table::Class => Row::Class(read(value)?),
         Table::Workload => Row::Workload(read(value)?),
         Table::RunGrant => Row::RunGrant(read(value)?),
@@ -188,6 +195,14 @@ pub fn resource_name(key: &RowKey) -> String {
         ),
         RowKey::Mesh => "mesh".to_owned(),
         RowKey::Namespace(namespace) => namespace.to_string(),
+        RowKey::Route(RouteKey {
+            route,
+            parent,
+            port,
+        }) => {
+            let port = port.map_or_else(String::new, |port| format!(":{port}"));
+            format!("{route}@{}/{}{port}", parent.namespace, parent.name)
+        }
         RowKey::RunGrant(workspace, index) => format!("{workspace}/{index}"),
         RowKey::Service(service) => format!("{}/{}", service.namespace, service.name),
         RowKey::Workload(workload) => workload.to_string(),

@@ -3,4 +3,5 @@
 
 mod discovery;
 mod round_trip;
+mod routes;
 mod rows;

@@ -25,12 +25,14 @@ use tacit_model::{
     Locality, Namespace, ObjectRef, PolicyName, Provenance, Row, ServiceName, Sourced, WorkloadName,
 };
 
-fn text() -> impl Strategy<Value = Arc<str>> {
+pub(crate) fn text() -> impl Strategy<Value = Arc<str>> {
     "[a-zA-Z0-9 =;%/.*é-]{0,12}".prop_map(Into::into)
 }
 
+use crate::routes::route;
+
 /// Few names, so that rows meet.
-fn name<T>() -> impl Strategy<Value = T>
+pub(crate) fn name<T>() -> impl Strategy<Value = T>
 where
     T: for<'a> TryFrom<&'a str, Error = tacit_model::names::InvalidName> + std::fmt::Debug,
 {
@@ -41,7 +43,7 @@ fn namespaced() -> impl Strategy<Value = (Namespace, tacit_model::Name)> {
     (name(), name())
 }
 
-fn service_name() -> impl Strategy<Value = ServiceName> {
+pub(crate) fn service_name() -> impl Strategy<Value = ServiceName> {
     namespaced().prop_map(|(namespace, name)| ServiceName { namespace, name })
 }
 
@@ -64,7 +66,7 @@ fn duration() -> impl Strategy<Value = Duration> {
     (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| Duration::new(seconds, nanos))
 }
 
-fn provenance() -> impl Strategy<Value = Provenance> {
+pub(crate) fn provenance() -> impl Strategy<Value = Provenance> {
     let object =
         (text(), option::of(name()), name()).prop_map(|(kind, namespace, name)| ObjectRef {
             kind,
@@ -293,7 +295,7 @@ fn workload() -> impl Strategy<Value = WorkloadRow> {
         )
 }
 
-fn layer() -> impl Strategy<Value = Layer> {
+pub(crate) fn layer() -> impl Strategy<Value = Layer> {
     let on = prop::sample::select(vec![
         RetryOn::ConnectFailure,
         RetryOn::DeadlineExceeded,
@@ -488,6 +490,7 @@ pub(crate) fn row() -> impl Strategy<Value = Row> {
         class().prop_map(|row| Row::Class(Arc::new(row))),
         mesh().prop_map(|row| Row::Mesh(Arc::new(row))),
         namespace().prop_map(|row| Row::Namespace(Arc::new(row))),
+        route().prop_map(|row| Row::Route(Arc::new(row))),
         run_grant().prop_map(|row| Row::RunGrant(Arc::new(row))),
         service().prop_map(|row| Row::Service(Arc::new(row))),
         workload().prop_map(|row| Row::Workload(Arc::new(row))),

@@ -88,8 +88,9 @@ fn not_yaml() {
 #[test]
 fn not_text() {
     let utf16: Vec<u8> = "a: b".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let cases: [&[u8]; 5] = [
+    let cases: [&[u8]; 6] = [
         b"a: b\nc: \xff\xfe",
+        b"a: b\r\nc: d\re: f",
         b"\x7fELF\x02\x01\x01\0\0",
         b"\x1f\x8b\x08\0\0\0",
         &utf16,

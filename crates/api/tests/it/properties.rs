@@ -251,7 +251,7 @@ proptest! {
 
     #[test]
     fn samples_with_a_wound_are_survived(
-        which in 0..8_usize, at in any::<prop::sample::Index>(),
+        which in 0..9_usize, at in any::<prop::sample::Index>(),
         wound in prop::sample::select(PIECES),
         removed in 0..20_usize,
     ) {

@@ -6,11 +6,12 @@ use tacit_api::{Kind, Located, Object, parse, to_json, to_yaml};
 
 const POLICIES: &str = include_str!("samples/policies.yaml");
 const PLATFORM: &str = include_str!("samples/platform.yaml");
+const ROUTES: &str = include_str!("samples/routes.yaml");
 
 /// Objects that together have every field of every kind.
 pub(crate) fn all() -> Vec<Located<Object>> {
     let mut objects = Vec::new();
-    for text in [POLICIES, PLATFORM] {
+    for text in [POLICIES, PLATFORM, ROUTES] {
         let parsed = parse("a.yaml", text);
         assert_eq!(parsed.errors, []);
         objects.extend(parsed.objects);
@@ -32,6 +33,7 @@ fn every_kind_and_field_reads() {
             "Mesh/default",
             "Workload/shop/payments-1",
             "Service/shop/payments",
+            "HTTPRoute/shop/payments",
         ]
     );
     for kind in Kind::ALL {

@@ -95,12 +95,26 @@ fn policies(chance: &mut Chance) -> String {
         chance.one_of(&["Enforce", "Enforce", "Audit"]),
         chance.one_of(&["admin", "charge"]),
     );
+    let route = format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n\
+         metadata: {{name: payments, namespace: shop}}\nspec:\n  \
+         parentRefs: [{{group: '', kind: Service, name: payments}}]\n  rules:\n  \
+         - matches:\n    - path: {{value: /charge}}\n      method: {}\n    \
+         - queryParams: [{{name: x, value: '{}'}}]\n    timeouts: {{request: {}s}}\n    \
+         backendRefs: [{{name: payments, port: 80, weight: {}}}, {{name: lite, port: 80}}]\n  \
+         - backendRefs: [{{name: payments, port: 80}}]\n",
+        chance.one_of(&["GET", "POST"]),
+        chance.below(2),
+        1 + chance.below(3),
+        1 + chance.below(20),
+    );
     let closed = "  action: Deny\n  rules:\n  - from: [{serviceAccounts: [outsider]}]\n";
     [
         head("RetryTimeoutPolicy", "payments", "payments") + &retry,
         head("FailoverPolicy", "payments", "payments") + &failover,
         head("AccessPolicy", "payments", "payments") + &deny,
         head("AccessPolicy", "raw", "raw") + closed,
+        route,
     ]
     .concat()
 }
@@ -418,7 +432,7 @@ fn another_process_decides_every_request_again_and_agrees() {
         assert!(*decisions > 0, "no decision of kind {kind}: {said}");
         assert_eq!(*differ, 0, "{kind}: {said}");
     }
-    assert_eq!(kinds.len(), 11, "{said}");
+    assert_eq!(kinds.len(), 12, "{said}");
     assert!(
         said.contains(" 0 differ, 0 lines missing, 0 not readable"),
         "{said}"

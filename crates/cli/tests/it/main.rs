@@ -18,5 +18,6 @@ mod peers;
 mod person;
 mod probe;
 mod readme;
+mod routes;
 mod support;
 mod wrong_input;

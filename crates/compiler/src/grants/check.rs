@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tacit_api::policy::{TargetRef, TargetSelector, Targeting};
 use tacit_api::workspace::{Grant, Verb};
-use tacit_api::{Kind, Object, Policy};
+use tacit_api::{HTTPRoute, Kind, Object, Policy};
 use tacit_model::finding::Finding;
 
 use crate::grants::limits::{self, Outcome};
@@ -260,6 +260,8 @@ impl World<'_> {
             let kind = object.value.kind();
             let found = if is_policy(kind) {
                 self.foreign_target(&object.value, wanted)
+            } else if let Object::HTTPRoute(route) = &object.value {
+                self.foreign_parent(route, wanted)
             } else if contains(&object.value.metadata().labels, wanted) {
                 None
             } else {
@@ -309,6 +311,27 @@ impl World<'_> {
         None
     }
 
+    /// The first parent of a route that is not surely a Service with these labels.
+    fn foreign_parent(
+        &self,
+        route: &HTTPRoute,
+        wanted: &BTreeMap<String, String>,
+    ) -> Option<(String, String)> {
+        let own = route.metadata.namespace.as_deref().unwrap_or_default();
+        for (index, parent) in route.spec.parent_refs.iter().flatten().enumerate() {
+            let namespace = parent.namespace.as_deref().unwrap_or(own);
+            let service = self.services.get(&(namespace, parent.name.as_str()));
+            if !service.is_some_and(|service| contains(&service.metadata.labels, wanted)) {
+                let what = format!(
+                    "Service {namespace}/{} does not have the labels",
+                    parent.name
+                );
+                return Some((format!("spec.parentRefs[{index}]"), what));
+            }
+        }
+        None
+    }
+
     fn foreign_ref(
         &self,
         namespace: &str,
@@ -339,7 +362,11 @@ pub(crate) fn targeting(object: &Object) -> Option<Targeting<'_>> {
         Object::AccessPolicy(policy) => Some(policy.spec.targeting()),
         Object::FailoverPolicy(policy) => Some(policy.spec.targeting()),
         Object::RetryTimeoutPolicy(policy) => Some(policy.spec.targeting()),
-        Object::Mesh(_) | Object::Service(_) | Object::Workload(_) | Object::Workspace(_) => None,
+        Object::HTTPRoute(_)
+        | Object::Mesh(_)
+        | Object::Service(_)
+        | Object::Workload(_)
+        | Object::Workspace(_) => None,
     }
 }
 

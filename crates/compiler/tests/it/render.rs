@@ -1,11 +1,13 @@
 //! The state of a compiler as text for people.
 
 use std::fmt::{Debug, Display, Write as _};
+use std::sync::Arc;
 
 use tacit_model::access::{From, PathPattern, Rule, To};
 use tacit_model::failover::{Failover, Step};
 use tacit_model::labels::Labels;
 use tacit_model::resilience::{Fields, Layer};
+use tacit_model::route::{Action, Backend, BackendTo, Changes, RouteRow};
 use tacit_model::status::ObjectStatus;
 use tacit_model::tables::{
     AccessRow, AddressRange, ClassKey, ClassRow, MeshRow, Protocol, PublishedPort, ServiceRow,
@@ -91,6 +93,7 @@ fn row(out: &mut String, row: &Row) {
             };
             writeln!(out, "Namespace {}: {tenancy}", row.namespace).unwrap();
         }
+        Row::Route(row) => route(out, row),
         Row::RunGrant(row) => {
             let (uids, namespaces) = (list(&row.uids), list(&row.namespaces));
             let (name, index, until) = (&row.workspace, row.index, row.until);
@@ -199,6 +202,49 @@ fn service(out: &mut String, row: &ServiceRow) {
     }
     row.resilience.iter().for_each(|found| layer(out, found));
     row.failover.iter().for_each(|found| failover(out, found));
+}
+
+fn route(out: &mut String, row: &RouteRow) {
+    let key = &row.key;
+    let port = key.port.map_or_else(String::new, |port| format!(":{port}"));
+    writeln!(out, "Route {} at {}{port}", key.route, key.parent).unwrap();
+    for rule in &row.rules {
+        writeln!(out, " rule <- {}", rule.from).unwrap();
+        for found in &rule.matches {
+            let method = found.method.as_deref().unwrap_or("any");
+            let pairs = |list: &[(Arc<str>, Arc<str>)]| list.iter().map(pair).collect::<Vec<_>>();
+            let (headers, query) = (list(pairs(&found.headers)), list(pairs(&found.query)));
+            let path = &found.path;
+            writeln!(
+                out,
+                "  {method} {path:?} headers [{headers}] query [{query}]"
+            )
+            .unwrap();
+        }
+        if rule.changes != Changes::default() {
+            writeln!(out, "  changes {:?}", rule.changes).unwrap();
+        }
+        match &rule.action {
+            Action::Redirect(redirect) => writeln!(out, "  {redirect:?}").unwrap(),
+            Action::Forward(backends) => backends.iter().for_each(|backend| {
+                let Backend { weight, to } = backend;
+                match to {
+                    BackendTo::Broken(why) => writeln!(out, "  {weight} broken: {why}").unwrap(),
+                    BackendTo::Service { service, port } => {
+                        writeln!(out, "  {weight} to {service}:{port}").unwrap();
+                    }
+                }
+            }),
+        }
+        rule.resilience
+            .iter()
+            .flatten()
+            .for_each(|found| layer(out, found));
+    }
+}
+
+fn pair((name, value): &(Arc<str>, Arc<str>)) -> String {
+    format!("{name}={value}")
 }
 
 fn sourced<T: Debug>(out: &mut String, name: &str, value: Option<&Sourced<T>>) {

@@ -190,10 +190,15 @@ async fn wait(shared: &Shared, query: &str) -> Answer {
         ConditionKind::Accepted,
         ConditionKind::Armed,
         ConditionKind::Programmed,
+        ConditionKind::ResolvedRefs,
     ]
     .into_iter()
     .find(|kind| format!("{kind:?}").eq_ignore_ascii_case(wanted))
-    .ok_or_else(|| bad(format!("{wanted:?} is not Accepted, Armed or Programmed")))?;
+    .ok_or_else(|| {
+        bad(format!(
+            "{wanted:?} is not Accepted, Armed, Programmed or ResolvedRefs"
+        ))
+    })?;
     let (_, object) = value("object").ok_or_else(|| bad("`object` names none".into()))?;
     let key = object_key(&object.split('/').collect::<Vec<_>>())?;
     let object = object_ref(&key).ok_or_else(|| bad(format!("{key} is no valid name")))?;

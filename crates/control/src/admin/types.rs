@@ -178,6 +178,9 @@ pub struct WhyRequest {
     pub url: String,
     /// The HTTP method.
     pub method: String,
+    /// Names and values of headers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
     /// The zone of the caller, if no workload of it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,

@@ -214,6 +214,7 @@ fn is_of_the_object(reason: Reason) -> bool {
         | Reason::NotSupported => true,
         Reason::Accepted
         | Reason::Armed
+        | Reason::BackendNotFound
         | Reason::NoAlternative
         | Reason::NoHealthSignal
         | Reason::NotExported
@@ -221,6 +222,7 @@ fn is_of_the_object(reason: Reason) -> bool {
         | Reason::PartiallyProgrammed
         | Reason::Programmed
         | Reason::Reconciling
+        | Reason::ResolvedRefs
         | Reason::TargetNotFound => false,
     }
 }

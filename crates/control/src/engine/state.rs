@@ -228,6 +228,7 @@ pub(crate) fn mesh_spec(objects: &BTreeMap<ObjectKey, Held>) -> Option<&MeshSpec
             Object::Mesh(mesh) => Some(&mesh.spec),
             Object::AccessPolicy(_)
             | Object::FailoverPolicy(_)
+            | Object::HTTPRoute(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Service(_)
             | Object::Workload(_)

@@ -13,10 +13,12 @@ use tacit_decide::retry::{Progress, Sent, TryLimit, TryOutcome};
 use tacit_decide::{Decider, Denial, DenialKind, DialPermit};
 use tacit_model::event::Party;
 use tacit_model::resilience::Resilience;
+use tacit_model::route::Candidate;
 use tacit_model::tables::WorkloadRow;
 use tacit_model::{Now, Snapshot};
 use tokio::time::Instant;
 
+use super::routing::change_headers;
 use super::tried::{Failure, Tried};
 use super::{Caller, DialAsk, Serving};
 use crate::connection::BodyTime;
@@ -35,6 +37,8 @@ pub(super) struct Call<'a> {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) source: Arc<WorkloadRow>,
     pub(super) resilience: Rc<Resilience>,
+    /// The rule of a route that it follows.
+    pub(super) by: Option<Candidate>,
     /// As each try sends it, but for what differs between tries.
     pub(super) head: request::Parts,
     pub(super) upload: Upload,
@@ -79,6 +83,7 @@ impl<'a> Call<'a> {
             snapshot,
             source,
             resilience,
+            by: None,
             head,
             upload: Upload::new(body, limit, idle, flight),
             upgrade,
@@ -198,7 +203,10 @@ impl<'a> Call<'a> {
     ) -> Response<ResponseBody> {
         match came {
             Tried::Failed(failure) => self.fail(failure),
-            Tried::Answered(response, lease) => {
+            Tried::Answered(mut response, lease) => {
+                if let Some(rule) = self.by.as_ref().and_then(Candidate::rule) {
+                    change_headers(response.headers_mut(), &rule.changes.response);
+                }
                 let is_stream = headers::is_stream(&response);
                 let time = BodyTime {
                     idle: self.resilience.idle.value,

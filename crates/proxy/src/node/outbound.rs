@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tacit_decide::record::Leg;
 use tacit_decide::retry::{RetryDecision, TryOutcome};
 use tacit_decide::state::InFlight;
 use tacit_decide::{
@@ -190,7 +191,7 @@ impl Outbound<'_> {
         record.service = Some(target.service.name.clone());
         let policy = self
             .decider(&record)
-            .effective(&target.service, &self.source);
+            .effective(&target.service, None, &self.source);
         let limits = RelayLimits {
             idle: idle_of(&policy),
         };
@@ -221,10 +222,14 @@ impl Outbound<'_> {
     ) -> Result<(Stream, Chosen), NotOpened> {
         let shared = &self.context.shared;
         let id = Arc::clone(&record.id);
-        let route = (&self.source.name, &target.service.name);
+        let leg = Leg {
+            source: self.source.name.clone(),
+            service: target.service.name.clone(),
+            rule: None,
+        };
         let now = shared.now();
         let decider = self.context.decider(&self.snapshot, &id);
-        let mut progress = decider.begin(policy, route, "CONNECT", None, now);
+        let mut progress = decider.begin(policy, leg, "CONNECT", None, now);
         let mut tried = Vec::new();
         let mut last = None;
         loop {

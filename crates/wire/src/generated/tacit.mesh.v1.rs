@@ -493,6 +493,161 @@ pub struct Service {
     pub failover: ::core::option::Option<Failover>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NameValue {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub value: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathMatch {
+    #[prost(oneof = "path_match::Path", tags = "1, 2")]
+    pub path: ::core::option::Option<path_match::Path>,
+}
+/// Nested message and enum types in `PathMatch`.
+pub mod path_match {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Path {
+        #[prost(string, tag = "1")]
+        Exact(::prost::alloc::string::String),
+        /// Without a slash at the end.
+        #[prost(string, tag = "2")]
+        Prefix(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteMatch {
+    #[prost(message, optional, tag = "1")]
+    pub path: ::core::option::Option<PathMatch>,
+    #[prost(string, optional, tag = "2")]
+    pub method: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, repeated, tag = "3")]
+    pub headers: ::prost::alloc::vec::Vec<NameValue>,
+    #[prost(message, repeated, tag = "4")]
+    pub query: ::prost::alloc::vec::Vec<NameValue>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PathChange {
+    #[prost(oneof = "path_change::Change", tags = "1, 2")]
+    pub change: ::core::option::Option<path_change::Change>,
+}
+/// Nested message and enum types in `PathChange`.
+pub mod path_change {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        #[prost(string, tag = "1")]
+        Full(::prost::alloc::string::String),
+        #[prost(string, tag = "2")]
+        Prefix(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HeaderChanges {
+    #[prost(message, repeated, tag = "1")]
+    pub set: ::prost::alloc::vec::Vec<NameValue>,
+    #[prost(message, repeated, tag = "2")]
+    pub add: ::prost::alloc::vec::Vec<NameValue>,
+    #[prost(string, repeated, tag = "3")]
+    pub remove: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Changes {
+    #[prost(message, optional, tag = "1")]
+    pub request: ::core::option::Option<HeaderChanges>,
+    #[prost(message, optional, tag = "2")]
+    pub response: ::core::option::Option<HeaderChanges>,
+    #[prost(string, optional, tag = "3")]
+    pub host: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "4")]
+    pub path: ::core::option::Option<PathChange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Backend {
+    #[prost(uint32, tag = "1")]
+    pub weight: u32,
+    #[prost(oneof = "backend::To", tags = "2, 3")]
+    pub to: ::core::option::Option<backend::To>,
+}
+/// Nested message and enum types in `Backend`.
+pub mod backend {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum To {
+        /// Why it does not resolve.
+        #[prost(string, tag = "2")]
+        Broken(::prost::alloc::string::String),
+        #[prost(message, tag = "3")]
+        Service(super::BackendService),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackendService {
+    #[prost(message, optional, tag = "1")]
+    pub service: ::core::option::Option<Namespaced>,
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Forward {
+    #[prost(message, repeated, tag = "1")]
+    pub backends: ::prost::alloc::vec::Vec<Backend>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Redirect {
+    #[prost(string, optional, tag = "1")]
+    pub scheme: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "2")]
+    pub host: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(message, optional, tag = "3")]
+    pub path: ::core::option::Option<PathChange>,
+    #[prost(uint32, optional, tag = "4")]
+    pub port: ::core::option::Option<u32>,
+    #[prost(uint32, tag = "5")]
+    pub status: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Layers {
+    #[prost(message, repeated, tag = "1")]
+    pub layers: ::prost::alloc::vec::Vec<Layer>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RouteRule {
+    #[prost(message, optional, tag = "1")]
+    pub from: ::core::option::Option<Provenance>,
+    #[prost(message, repeated, tag = "2")]
+    pub matches: ::prost::alloc::vec::Vec<RouteMatch>,
+    #[prost(message, optional, tag = "3")]
+    pub changes: ::core::option::Option<Changes>,
+    /// Absent: those of the parent.
+    #[prost(message, optional, tag = "6")]
+    pub resilience: ::core::option::Option<Layers>,
+    #[prost(oneof = "route_rule::Action", tags = "4, 5")]
+    pub action: ::core::option::Option<route_rule::Action>,
+}
+/// Nested message and enum types in `RouteRule`.
+pub mod route_rule {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Action {
+        #[prost(message, tag = "4")]
+        Forward(super::Forward),
+        #[prost(message, tag = "5")]
+        Redirect(super::Redirect),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Route {
+    #[prost(message, optional, tag = "1")]
+    pub route: ::core::option::Option<ObjectRef>,
+    #[prost(message, optional, tag = "2")]
+    pub parent: ::core::option::Option<Namespaced>,
+    /// Absent: every port.
+    #[prost(uint32, optional, tag = "3")]
+    pub port: ::core::option::Option<u32>,
+    #[prost(string, tag = "4")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "5")]
+    pub rules: ::prost::alloc::vec::Vec<RouteRule>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cidr {
     #[prost(bytes = "vec", tag = "1")]
     pub network: ::prost::alloc::vec::Vec<u8>,

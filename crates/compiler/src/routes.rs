@@ -1,0 +1,261 @@
+//! HTTPRoutes: the rows of each at its parents, with resolved backends and sorted resilience.
+
+use std::collections::BTreeMap;
+
+use tacit_api::http_route::{BackendRef, HTTPRouteSpec, ParentRef, RouteRule as WrittenRule};
+use tacit_api::{Located, Object};
+use tacit_model::finding::Finding;
+use tacit_model::resilience::Layer;
+use tacit_model::route::{Action, Backend, BackendTo, RouteKey, RouteRow, RouteRule};
+use tacit_model::tables::{Protocol, ServiceRow};
+use tacit_model::{Namespace, ObjectRef, ServiceName};
+
+use crate::attach::{Claim, Rank, origin};
+use crate::findings::{OPAQUE_ROUTE, ROUTE_BACKEND, ROUTE_PARENT, at, object_ref};
+use crate::judge::Judged;
+use crate::policies::Placed;
+use crate::services::{Ranked, Services, retry_layer};
+use crate::targets::{Closeness, Hit, Resolver, scope};
+
+mod read;
+mod validate;
+
+pub(crate) use validate::validate;
+
+/// The routes that take part, and what is wrong with their references.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    pub(crate) rows: BTreeMap<RouteKey, RouteRow>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Builds the rows of all routes in force.
+pub(crate) fn build(
+    judged: &[Judged<'_>],
+    placed: &[Placed<'_>],
+    resolver: &Resolver<'_, '_>,
+    services: &Services,
+) -> Routes {
+    let mut routes = Routes::default();
+    for object in judged.iter().filter_map(|found| found.in_force) {
+        let Object::HTTPRoute(found) = &object.value else {
+            continue;
+        };
+        let Some(route) = object_ref(&object.value.key()) else {
+            continue;
+        };
+        let Some(namespace) = &route.namespace else {
+            continue;
+        };
+        let mut building = Building {
+            route: &route,
+            namespace,
+            object,
+            spec: &found.spec,
+            placed,
+            resolver,
+            services,
+            findings: Vec::new(),
+        };
+        let rows = building.rows();
+        routes.rows.extend(rows);
+        routes.findings.extend(building.findings);
+    }
+    routes
+}
+
+struct Building<'b, 'a> {
+    route: &'b ObjectRef,
+    namespace: &'b Namespace,
+    object: &'a Located<Object>,
+    spec: &'a HTTPRouteSpec,
+    placed: &'b [Placed<'a>],
+    resolver: &'b Resolver<'b, 'a>,
+    services: &'b Services,
+    findings: Vec<Finding>,
+}
+
+impl Building<'_, '_> {
+    fn rows(&mut self) -> BTreeMap<RouteKey, RouteRow> {
+        let rules = self.rules();
+        let mut rows = BTreeMap::new();
+        for (index, parent) in self.spec.parent_refs.iter().flatten().enumerate() {
+            let Some(key) = self.parent(index, parent) else {
+                continue;
+            };
+            let resilience = |(index, rule): (usize, &RouteRule)| RouteRule {
+                resilience: self.resilience(&key.parent, index),
+                ..rule.clone()
+            };
+            let row = RouteRow {
+                namespace: self.namespace.clone(),
+                rules: rules.iter().enumerate().map(resilience).collect(),
+                key: key.clone(),
+            };
+            rows.insert(key, row);
+        }
+        rows
+    }
+
+    /// The Service that a parent reference means, if the route can be attached to it.
+    fn parent(&mut self, index: usize, parent: &ParentRef) -> Option<RouteKey> {
+        let field = format!("spec.parentRefs[{index}]");
+        let namespace = parent
+            .namespace
+            .as_deref()
+            .unwrap_or(self.namespace.as_str());
+        let name = ServiceName::parse(namespace, &parent.name).ok();
+        let found = name.and_then(|name| self.services.rows.get(&name));
+        let Some(service) = found else {
+            let message = format!("Service {namespace}/{} does not exist", parent.name);
+            self.say(ROUTE_PARENT, &format!("{field}.name"), message);
+            return None;
+        };
+        let ports = service.ports.iter();
+        let concerned = ports.filter(|known| parent.port.is_none_or(|port| port == known.port));
+        let protocols: Vec<Protocol> = concerned.map(|port| port.protocol).collect();
+        if protocols.is_empty() {
+            let port = parent.port.unwrap_or_default();
+            let message = format!("{} has no port {port}", shown(&service.name));
+            self.say(ROUTE_PARENT, &format!("{field}.port"), message);
+            return None;
+        }
+        if !protocols.contains(&Protocol::Http) {
+            let message = format!("no port of {} is declared HTTP", shown(&service.name));
+            self.say(OPAQUE_ROUTE, &field, message);
+        }
+        Some(RouteKey {
+            route: self.route.clone(),
+            parent: service.name.clone(),
+            port: parent.port,
+        })
+    }
+
+    fn rules(&mut self) -> Vec<RouteRule> {
+        let spec = self.spec;
+        match &spec.rules {
+            // As the Gateway API's default says: one rule for every request.
+            None => vec![self.rule("spec".to_owned(), &WrittenRule::default())],
+            Some(rules) => {
+                let each = rules.iter().enumerate();
+                each.map(|(index, rule)| self.rule(format!("spec.rules[{index}]"), rule))
+                    .collect()
+            }
+        }
+    }
+
+    fn rule(&mut self, field: String, rule: &WrittenRule) -> RouteRule {
+        let backends = rule.backend_refs.iter().flatten().enumerate();
+        let forward = backends.map(|(index, backend)| {
+            let field = format!("{field}.backendRefs[{index}]");
+            Backend {
+                weight: backend.weight.unwrap_or(1),
+                to: self.backend(&field, backend),
+            }
+        });
+        let forward: Vec<Backend> = forward.collect();
+        RouteRule {
+            matches: read::matches(rule),
+            changes: read::changes(rule),
+            action: read::redirect(rule).map_or(Action::Forward(forward), Action::Redirect),
+            resilience: None,
+            from: origin(self.route, field),
+        }
+    }
+
+    fn backend(&mut self, field: &str, backend: &BackendRef) -> BackendTo {
+        match self.resolve(backend) {
+            Ok(to) => to,
+            Err((part, message)) => {
+                self.say(ROUTE_BACKEND, &format!("{field}.{part}"), message.clone());
+                BackendTo::Broken(message.into())
+            }
+        }
+    }
+
+    fn resolve(&self, backend: &BackendRef) -> Result<BackendTo, (&'static str, String)> {
+        let namespace = backend
+            .namespace
+            .as_deref()
+            .unwrap_or(self.namespace.as_str());
+        let name = ServiceName::parse(namespace, &backend.name).ok();
+        let found: Option<&ServiceRow> = name.and_then(|name| self.services.rows.get(&name));
+        let missing = || format!("Service {namespace}/{} does not exist", backend.name);
+        let service = found.ok_or_else(|| ("name", missing()))?;
+        let port = backend.port.unwrap_or_default();
+        let known = service.ports.iter().find(|known| known.port == port);
+        let name = &service.name;
+        match known.map(|port| port.protocol) {
+            Some(Protocol::Http) => Ok(BackendTo::Service {
+                service: name.clone(),
+                port,
+            }),
+            Some(Protocol::Tcp) => {
+                let message = format!("port {port} of {} is not declared HTTP", shown(name));
+                Err(("port", message))
+            }
+            None => Err(("port", format!("{} has no port {port}", shown(name)))),
+        }
+    }
+
+    /// The layers of a rule at a parent, if some are for this route; else those of the parent hold.
+    fn resilience(&self, parent: &ServiceName, index: usize) -> Option<Vec<Layer>> {
+        let mut ranked: Vec<Ranked> = self.policies(index).collect();
+        ranked.extend(self.own(index));
+        if ranked.is_empty() {
+            return None;
+        }
+        let of_parent = self.services.ranked.get(parent);
+        ranked.extend(of_parent.into_iter().flatten().cloned());
+        ranked.sort_by(|a, b| a.rank.cmp(&b.rank));
+        Some(ranked.into_iter().map(|ranked| ranked.layer).collect())
+    }
+
+    /// What RetryTimeoutPolicies say of this route or rule.
+    fn policies(&self, index: usize) -> impl Iterator<Item = Ranked> {
+        let rules = self.spec.rules.as_deref().unwrap_or_default();
+        let rule = rules.get(index).and_then(|rule| rule.name.as_deref());
+        let closeness = move |hit: &Hit| match hit {
+            Hit::Route { route, section } if route == self.route => match section {
+                None => Some(Closeness::Route),
+                Some(section) => (Some(section.as_str()) == rule).then_some(Closeness::Rule),
+            },
+            Hit::All { .. } | Hit::Route { .. } | Hit::Service { .. } | Hit::Workloads { .. } => {
+                None
+            }
+        };
+        self.placed.iter().filter_map(move |policy| {
+            let closest = policy.hits.iter().filter_map(&closeness).min()?;
+            retry_layer(policy, self.resolver, closest)
+        })
+    }
+
+    /// What the rule itself says: it counts as a policy of the route's namespace on that rule.
+    fn own(&self, index: usize) -> Option<Ranked> {
+        let rule = self.spec.rules.as_ref()?.get(index)?;
+        let fields = read::resilience(rule, self.route, index)?;
+        let claim = Claim {
+            object: self.route.clone(),
+            scope: scope(self.resolver.tenants, self.namespace),
+            enforcement: None,
+            priority: None,
+            has_from: false,
+        };
+        let rank: Rank = claim.rank(Closeness::Rule);
+        let layer = Layer {
+            callers: None,
+            fields,
+        };
+        Some(Ranked { rank, layer })
+    }
+
+    fn say(&mut self, code: crate::findings::Code, field: &str, message: String) {
+        self.findings
+            .push(at(self.object, code, field, message, None));
+    }
+}
+
+/// A Service as people write it.
+fn shown(name: &ServiceName) -> String {
+    format!("Service {}/{}", name.namespace, name.name)
+}

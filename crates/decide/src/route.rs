@@ -1,0 +1,250 @@
+//! Which rule of which route a request follows, and where that leads.
+//!
+//! A route is attached to a Service, its parent. Where one applies to the caller it takes the
+//! place of the Service's own endpoints: what no rule matches is answered 404 (GEP-1294).
+
+use std::sync::Arc;
+
+use tacit_model::route::{Action, Backend, BackendTo, Candidate, PathMatch, Redirect, RouteMatch};
+use tacit_model::tables::{Protocol, WorkloadRow};
+use tacit_model::{Dice, Snapshot};
+
+use crate::denial::{Denial, DenialKind};
+use crate::destination::ServiceTarget;
+
+/// What a rule can look at.
+pub struct RouteHead<'a> {
+    /// Upper case.
+    pub method: &'a str,
+    /// In its canonical form.
+    pub path: &'a str,
+    /// Without the question mark; empty if there is none.
+    pub query: &'a str,
+    /// The value of a header by its lower-case name; several are joined by commas.
+    pub header: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// Where a request to a service goes.
+#[derive(Clone, Debug)]
+pub enum Routed {
+    /// Nowhere: no rule matches, or the reference that it follows does not resolve.
+    Denied(Denial),
+    /// To the service itself: no route applies.
+    Direct,
+    /// To a backend of a rule.
+    Forward { to: ServiceTarget, by: Candidate },
+    /// It is answered.
+    Redirect { by: Candidate },
+}
+
+/// Decides where a request to `parent` goes.
+#[must_use]
+pub fn route(
+    s: &Snapshot,
+    source: &WorkloadRow,
+    parent: &ServiceTarget,
+    head: &RouteHead<'_>,
+    dice: Dice,
+) -> Routed {
+    let mut is_routed = false;
+    for candidate in applicable(s, source, parent) {
+        is_routed = true;
+        if candidate
+            .conditions()
+            .is_some_and(|found| matches(found, head))
+        {
+            return follow(s, candidate, dice);
+        }
+    }
+    if is_routed {
+        let name = &parent.service.name;
+        let reason = format!(
+            "no rule of the routes of {name} matches {} {}",
+            head.method, head.path
+        );
+        Routed::Denied(Denial::new(DenialKind::NoRoute, reason))
+    } else {
+        Routed::Direct
+    }
+}
+
+/// True if a request to this port may follow a route: it is then to be asked for.
+#[must_use]
+pub fn follows_routes(s: &Snapshot, parent: &ServiceTarget) -> bool {
+    parent.port.protocol == Protocol::Http && !s.route_candidates(&parent.service.name).is_empty()
+}
+
+/// The matches that count for this caller, the first first: those of routes in its own namespace
+/// (a consumer's), else those of routes in the namespace of the service.
+pub(crate) fn applicable<'a>(
+    s: &'a Snapshot,
+    source: &'a WorkloadRow,
+    parent: &'a ServiceTarget,
+) -> impl Iterator<Item = &'a Candidate> {
+    let all = s.route_candidates(&parent.service.name);
+    let here = move |candidate: &&Candidate| {
+        let port = candidate.route.key.port;
+        port.is_none_or(|port| port == parent.port.port)
+    };
+    let (own, home) = (&source.class.namespace, &parent.service.name.namespace);
+    let is_of = |namespace| move |found: &&Candidate| &found.route.namespace == namespace;
+    let has_own = all.iter().filter(here).any(|found| is_of(own)(&found));
+    let namespace = if has_own { own } else { home };
+    all.iter().filter(here).filter(is_of(namespace))
+}
+
+fn matches(conditions: &RouteMatch, head: &RouteHead<'_>) -> bool {
+    let RouteMatch {
+        path,
+        method,
+        headers,
+        query,
+    } = conditions;
+    let header = |(name, value): &(Arc<str>, Arc<str>)| {
+        (head.header)(name).is_some_and(|found| found == **value)
+    };
+    let parameter = |(name, value): &(Arc<str>, Arc<str>)| {
+        parameter(head.query, name).is_some_and(|found| found == **value)
+    };
+    method.as_deref().is_none_or(|method| method == head.method)
+        && path_matches(path, head.path)
+        && headers.iter().all(header)
+        && query.iter().all(parameter)
+}
+
+fn path_matches(wanted: &PathMatch, path: &str) -> bool {
+    match wanted {
+        PathMatch::Exact(wanted) => **wanted == *path,
+        PathMatch::Prefix(prefix) => path
+            .strip_prefix(&**prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+    }
+}
+
+/// The value of the first parameter with this name, percent-decoded; `+` stays.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let pairs = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let found = pairs.into_iter().find(|(key, _)| decoded(key) == name);
+    found.map(|(_, value)| decoded(value))
+}
+
+fn decoded(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escaped = match rest {
+            [b'%', high, low, ..] => crate::path::byte(*high, *low),
+            _ => None,
+        };
+        rest = match escaped {
+            Some(_) => &tail[2..],
+            None => tail,
+        };
+        out.push(escaped.unwrap_or(*first));
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn follow(s: &Snapshot, by: &Candidate, dice: Dice) -> Routed {
+    let Some(rule) = by.rule() else {
+        return Routed::Direct;
+    };
+    let denied = |kind, reason: String| {
+        Routed::Denied(Denial {
+            kind,
+            reason,
+            by: Some(rule.from.clone()),
+        })
+    };
+    let backends = match &rule.action {
+        Action::Redirect(_) => return Routed::Redirect { by: by.clone() },
+        Action::Forward(backends) if backends.is_empty() => {
+            return denied(DenialKind::NoRoute, "the rule has no backend".into());
+        }
+        Action::Forward(backends) => backends,
+    };
+    let Some(backend) = pick(backends, dice) else {
+        let reason = "every backend of the rule has weight 0";
+        return denied(DenialKind::BrokenRoute, reason.into());
+    };
+    match target(s, &backend.to) {
+        Ok(to) => Routed::Forward { to, by: by.clone() },
+        Err(reason) => denied(DenialKind::BrokenRoute, reason),
+    }
+}
+
+/// One backend, each with the probability of its weight.
+fn pick(backends: &[Backend], dice: Dice) -> Option<&Backend> {
+    let total: u64 = backends
+        .iter()
+        .map(|backend| u64::from(backend.weight))
+        .sum();
+    let (mut left, _) = dice.below(total);
+    backends.iter().find(|backend| {
+        let weight = u64::from(backend.weight);
+        let is_it = left < weight;
+        left = left.saturating_sub(weight);
+        is_it
+    })
+}
+
+fn target(s: &Snapshot, to: &BackendTo) -> Result<ServiceTarget, String> {
+    let (name, port) = match to {
+        BackendTo::Broken(why) => return Err(why.to_string()),
+        BackendTo::Service { service, port } => (service, *port),
+    };
+    let service = s.services.get(name);
+    let service = service.ok_or_else(|| format!("there is no service {name}"))?;
+    let found = service.ports.iter().find(|known| known.port == port);
+    let found = found.ok_or_else(|| format!("service {name} has no port {port}"))?;
+    Ok(ServiceTarget {
+        service: Arc::clone(service),
+        port: found.clone(),
+    })
+}
+
+/// The path that a rule makes of a canonical one that it matched.
+#[must_use]
+pub fn changed_path(by: &Candidate, change: &tacit_model::route::PathChange, path: &str) -> String {
+    use tacit_model::route::PathChange;
+    let (replacement, prefix) = match change {
+        PathChange::Full(path) => return path.to_string(),
+        PathChange::Prefix(replacement) => (replacement, by.conditions().map(|found| &found.path)),
+    };
+    let rest = match prefix {
+        Some(PathMatch::Prefix(prefix)) => path.strip_prefix(&**prefix).unwrap_or(path),
+        Some(PathMatch::Exact(_)) | None => path,
+    };
+    match format!("{replacement}{rest}") {
+        empty if empty.is_empty() => "/".into(),
+        path => path,
+    }
+}
+
+/// Where a redirect leads. `host` and `port` are those of the request; the path is canonical.
+#[must_use]
+pub fn location(
+    by: &Candidate,
+    redirect: &Redirect,
+    (host, port): (&str, u16),
+    (path, query): (&str, &str),
+) -> String {
+    let scheme = redirect.scheme.as_deref().unwrap_or("http");
+    let standard = if scheme == "https" { 443 } else { 80 };
+    let written = redirect.scheme.is_some().then_some(standard);
+    let port = redirect.port.or(written).unwrap_or(port);
+    let host = redirect.host.as_deref().unwrap_or(host);
+    let port = if port == standard {
+        String::new()
+    } else {
+        format!(":{port}")
+    };
+    let path = match &redirect.path {
+        Some(change) => changed_path(by, change, path),
+        None => path.to_owned(),
+    };
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{scheme}://{host}{port}{path}{mark}{query}")
+}

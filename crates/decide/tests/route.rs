@@ -1,0 +1,570 @@
+//! Routes: a table of cases, and a naive router on random routes that must agree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tacit_decide::route::{changed_path, location};
+use tacit_decide::{DenialKind, Destination, RouteHead, Routed, ServiceTarget, destination, route};
+use tacit_model::route::{
+    Action, Backend, BackendTo, Candidate, Changes, PathChange, PathMatch, Redirect, RouteKey,
+    RouteMatch, RouteRow, RouteRule,
+};
+use tacit_model::tables::{Protocol, Row, WorkloadRow};
+use tacit_model::{Dice, ObjectRef, Provenance, Snapshot};
+
+use crate::world::{WorkloadSpec, World, at, namespace, service_name};
+
+/// Random cases in a plain `cargo test`; `TACIT_CASES` asks for more.
+const CASES: u64 = 20_000;
+
+fn any() -> RouteMatch {
+    RouteMatch {
+        path: PathMatch::Prefix("".into()),
+        method: None,
+        headers: Vec::new(),
+        query: Vec::new(),
+    }
+}
+
+fn exact(path: &str) -> RouteMatch {
+    RouteMatch {
+        path: PathMatch::Exact(path.into()),
+        ..any()
+    }
+}
+
+fn prefix(path: &str) -> RouteMatch {
+    RouteMatch {
+        path: PathMatch::Prefix(path.into()),
+        ..any()
+    }
+}
+
+fn to(name: &str, weight: u32) -> Backend {
+    Backend {
+        weight,
+        to: BackendTo::Service {
+            service: service_name(name, "shop"),
+            port: 80,
+        },
+    }
+}
+
+fn object(ns: &str, name: &str) -> ObjectRef {
+    ObjectRef {
+        kind: "HTTPRoute".into(),
+        namespace: Some(namespace(ns)),
+        name: name.try_into().unwrap(),
+    }
+}
+
+fn rule(route: &ObjectRef, index: usize, matches: Vec<RouteMatch>, action: Action) -> RouteRule {
+    RouteRule {
+        from: Provenance::Field {
+            object: route.clone(),
+            path: format!("spec.rules[{index}]").into(),
+        },
+        matches,
+        changes: Changes::default(),
+        action,
+        resilience: None,
+    }
+}
+
+fn row(ns: &str, name: &str, port: Option<u16>, rules: Vec<(Vec<RouteMatch>, Action)>) -> Row {
+    let route = object(ns, name);
+    let rules = rules.into_iter().enumerate();
+    let rules = rules.map(|(index, (matches, action))| rule(&route, index, matches, action));
+    Row::Route(Arc::new(RouteRow {
+        rules: rules.collect(),
+        namespace: namespace(ns),
+        key: RouteKey {
+            route,
+            parent: service_name("api", "shop"),
+            port,
+        },
+    }))
+}
+
+/// `shop/api` with two ports and three other services, called by `web/web` and `shop/own`.
+fn world() -> World {
+    let mut world = World::new();
+    let http = ("http", 80, 8080, Protocol::Http);
+    world.service(
+        "api",
+        "shop",
+        1,
+        &[http, ("admin", 81, 8081, Protocol::Http)],
+    );
+    for (octet, name) in (2..).zip(["v1", "v2", "v3"]) {
+        world.service(name, "shop", octet, &[http]);
+    }
+    for (ns, app, octet) in [("web", "web", 2), ("shop", "own", 1)] {
+        world.workload(WorkloadSpec {
+            name: app,
+            ns,
+            app,
+            address: [10, 0, octet, 1],
+            locality: at("r", "z"),
+            node: "n",
+        });
+    }
+    world
+}
+
+fn caller<'s>(s: &'s Snapshot, ns: &str) -> &'s Arc<WorkloadRow> {
+    let mut found = s.workloads.values();
+    found
+        .find(|row| row.class.namespace.as_str() == ns)
+        .unwrap()
+}
+
+fn parent(s: &Snapshot, port: u16) -> ServiceTarget {
+    let Destination::Service(target) = destination(s, ([240, 0, 0, 1], port).into()) else {
+        panic!("no service");
+    };
+    target
+}
+
+struct Head {
+    method: &'static str,
+    path: &'static str,
+    query: &'static str,
+    headers: BTreeMap<&'static str, &'static str>,
+}
+
+fn get(path: &'static str) -> Head {
+    Head {
+        method: "GET",
+        path,
+        query: "",
+        headers: BTreeMap::new(),
+    }
+}
+
+fn ask(s: &Snapshot, ns: &str, port: u16, head: &Head, dice: Dice) -> Routed {
+    let asked = RouteHead {
+        method: head.method,
+        path: head.path,
+        query: head.query,
+        header: &|name| head.headers.get(name).map(|value| (*value).to_owned()),
+    };
+    route(s, caller(s, ns), &parent(s, port), &asked, dice)
+}
+
+/// Short for what came out.
+fn short(routed: &Routed) -> String {
+    match routed {
+        Routed::Denied(denial) => format!("{} {}", denial.kind.http_status(), denial.reason),
+        Routed::Direct => "direct".into(),
+        Routed::Forward { to, .. } => to.service.name.name.to_string(),
+        Routed::Redirect { .. } => "redirect".into(),
+    }
+}
+
+/// One route whose rules overlap in every way.
+fn overlapping() -> World {
+    let mut world = world();
+    let header = |value: &str| RouteMatch {
+        headers: vec![("x-canary".into(), value.into())],
+        ..prefix("/a")
+    };
+    let query = RouteMatch {
+        query: vec![("v".into(), "2 3".into())],
+        ..any()
+    };
+    let post = RouteMatch {
+        method: Some("POST".into()),
+        ..prefix("/a")
+    };
+    world.put(row(
+        "shop",
+        "r",
+        None,
+        vec![
+            (vec![prefix("/a")], Action::Forward(vec![to("v1", 1)])),
+            (
+                vec![header("yes"), prefix("/a/b")],
+                Action::Forward(vec![to("v2", 1)]),
+            ),
+            (
+                vec![exact("/a/b/c"), query, post],
+                Action::Forward(vec![to("v3", 1)]),
+            ),
+            (vec![exact("/none")], Action::Forward(Vec::new())),
+            (vec![exact("/zero")], Action::Forward(vec![to("v1", 0)])),
+        ],
+    ));
+    world
+}
+
+#[test]
+fn which_rule_a_request_follows() {
+    let s = overlapping().build();
+    let with = |head: Head, name, value| Head {
+        headers: BTreeMap::from([(name, value)]),
+        ..head
+    };
+    let query = |head: Head, query| Head { query, ..head };
+    let method = |head: Head, method| Head { method, ..head };
+    for (head, expected) in [
+        (get("/a"), "v1"),
+        (get("/a/"), "v1"),
+        (
+            get("/ab"),
+            "404 no rule of the routes of api.shop matches GET /ab",
+        ),
+        (
+            get("/A"),
+            "404 no rule of the routes of api.shop matches GET /A",
+        ),
+        (get("/a/x"), "v1"),
+        (get("/a/b"), "v2"),
+        (get("/a/b/c"), "v3"),
+        (get("/a/b/c/d"), "v2"),
+        (with(get("/a"), "x-canary", "yes"), "v2"),
+        (with(get("/a"), "x-canary", "no"), "v1"),
+        // The longer prefix comes before the method and the header.
+        (method(get("/a/b"), "POST"), "v2"),
+        (method(get("/a"), "POST"), "v3"),
+        // The method comes before the header.
+        (method(with(get("/a"), "x-canary", "yes"), "POST"), "v3"),
+        (query(get("/x"), "v=2%203"), "v3"),
+        (query(get("/x"), "u=1&v=2 3&v=9"), "v3"),
+        (
+            query(get("/x"), "v=9&v=2%203"),
+            "404 no rule of the routes of api.shop matches GET /x",
+        ),
+        (query(get("/a"), "v=2%203"), "v1"),
+        (get("/none"), "404 the rule has no backend"),
+        (get("/zero"), "500 every backend of the rule has weight 0"),
+    ] {
+        let told = short(&ask(&s, "web", 80, &head, Dice(1)));
+        assert_eq!(
+            told, expected,
+            "{} {} {:?}",
+            head.method, head.path, head.headers
+        );
+    }
+}
+
+#[test]
+fn who_follows_which_route() {
+    let mut world = world();
+    let forward = |name| vec![(vec![any()], Action::Forward(vec![to(name, 1)]))];
+    let ask = |world: &World, ns, port| short(&ask(&world.build(), ns, port, &get("/"), Dice(1)));
+    assert_eq!(ask(&world, "web", 80), "direct");
+    world.put(row("shop", "only-admin", Some(81), forward("v3")));
+    assert_eq!(ask(&world, "web", 80), "direct", "a route of another port");
+    assert_eq!(ask(&world, "web", 81), "v3");
+    world.put(row("shop", "producer", None, forward("v1")));
+    world.put(row("web", "consumer", Some(80), forward("v2")));
+    world.put(row("else", "stranger", None, forward("v3")));
+    assert_eq!(
+        ask(&world, "shop", 80),
+        "v1",
+        "the producer's route is for everybody"
+    );
+    assert_eq!(
+        ask(&world, "web", 80),
+        "v2",
+        "but for those who have one of their own"
+    );
+    // Of two equal matches the route that comes first by name counts.
+    assert_eq!(ask(&world, "web", 81), "v3");
+}
+
+#[test]
+fn weights_are_kept_and_broken_shares_fail() {
+    let mut world = world();
+    let broken = Backend {
+        weight: 20,
+        to: BackendTo::Broken("Service shop/gone does not exist".into()),
+    };
+    let backends = vec![to("v1", 70), broken, to("v2", 10), to("v3", 0)];
+    world.put(row(
+        "shop",
+        "split",
+        None,
+        vec![(vec![any()], Action::Forward(backends))],
+    ));
+    let s = world.build();
+    let mut shares: BTreeMap<String, u32> = BTreeMap::new();
+    for number in 0..10_000 {
+        let told = short(&ask(&s, "web", 80, &get("/"), Dice(number)));
+        *shares.entry(told).or_default() += 1;
+    }
+    let share = |name: &str| shares.get(name).copied().unwrap_or(0);
+    assert!((6_800..7_200).contains(&share("v1")), "{shares:?}");
+    assert!((850..1_150).contains(&share("v2")), "{shares:?}");
+    let failed = share("500 Service shop/gone does not exist");
+    assert!((1_850..2_150).contains(&failed), "{shares:?}");
+    assert_eq!(share("v3"), 0);
+    let kinds = (
+        DenialKind::BrokenRoute.http_status(),
+        DenialKind::NoRoute.http_status(),
+    );
+    assert_eq!(kinds, (500, 404));
+}
+
+/// The tables of `HTTPPathModifier` and `HTTPRequestRedirectFilter` in the Gateway API.
+#[test]
+fn paths_and_redirects() {
+    let by = |found: RouteMatch| {
+        let Row::Route(route) = row(
+            "shop",
+            "r",
+            None,
+            vec![(vec![found], Action::Forward(vec![]))],
+        ) else {
+            panic!("no route");
+        };
+        Candidate {
+            route,
+            rule: 0,
+            matching: 0,
+        }
+    };
+    for (matched, replacement, path, expected) in [
+        ("/foo", "/xyz", "/foo/bar", "/xyz/bar"),
+        ("/foo", "/xyz", "/foo", "/xyz"),
+        ("/foo", "/xyz", "/foo/", "/xyz/"),
+        ("/foo", "", "/foo/bar", "/bar"),
+        ("/foo", "", "/foo/", "/"),
+        ("/foo", "", "/foo", "/"),
+        ("", "/xyz", "/foo", "/xyz/foo"),
+    ] {
+        let change = PathChange::Prefix(replacement.into());
+        let told = changed_path(&by(prefix(matched)), &change, path);
+        assert_eq!(told, expected, "{matched} {replacement} {path}");
+    }
+    let full = PathChange::Full("/all".into());
+    assert_eq!(changed_path(&by(exact("/x")), &full, "/x"), "/all");
+
+    let plain = Redirect {
+        scheme: None,
+        host: None,
+        path: None,
+        port: None,
+        status: 302,
+    };
+    let https = Redirect {
+        scheme: Some("https".into()),
+        ..plain.clone()
+    };
+    let elsewhere = Redirect {
+        host: Some("new.example.com".into()),
+        path: Some(PathChange::Prefix("/new".into())),
+        port: Some(8443),
+        ..https.clone()
+    };
+    for (redirect, port, expected) in [
+        (&plain, 80, "http://shop/old/a?q=1"),
+        (&plain, 8080, "http://shop:8080/old/a?q=1"),
+        (&https, 8080, "https://shop/old/a?q=1"),
+        (&elsewhere, 80, "https://new.example.com:8443/new/a?q=1"),
+    ] {
+        let by = by(prefix("/old"));
+        let told = location(&by, redirect, ("shop", port), ("/old/a", "q=1"));
+        assert_eq!(told, expected);
+    }
+}
+
+/// A router written from the text of the Gateway API alone: looks at every match of every route,
+/// keeps the best one by comparing point after point.
+fn naive(rows: &[&RouteRow], ns: &str, port: u16, head: &Head) -> Option<(ObjectRef, usize)> {
+    let of_port = |row: &&&RouteRow| row.key.port.is_none() || row.key.port == Some(port);
+    let own = rows
+        .iter()
+        .filter(of_port)
+        .any(|row| row.namespace.as_str() == ns);
+    let home = if own { ns } else { "shop" };
+    let mut best: Option<(&RouteRow, usize, usize)> = None;
+    for row in rows
+        .iter()
+        .filter(of_port)
+        .filter(|row| row.namespace.as_str() == home)
+    {
+        for (index, rule) in row.rules.iter().enumerate() {
+            for (number, found) in rule.matches.iter().enumerate() {
+                if !naive_matches(found, head) {
+                    continue;
+                }
+                let better = match best {
+                    None => true,
+                    Some((other, rule, number)) => {
+                        is_better(row, found, other, &other.rules[rule].matches[number])
+                    }
+                };
+                if better {
+                    best = Some((row, index, number));
+                }
+            }
+        }
+    }
+    best.map(|(row, rule, _)| (row.key.route.clone(), rule))
+}
+
+fn naive_matches(found: &RouteMatch, head: &Head) -> bool {
+    let segments = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+    let path = match &found.path {
+        PathMatch::Exact(path) => **path == *head.path,
+        PathMatch::Prefix(path) => segments(head.path).starts_with(&segments(path)),
+    };
+    let query: Vec<(&str, &str)> = head
+        .query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .collect();
+    path && found
+        .method
+        .as_deref()
+        .is_none_or(|method| method == head.method)
+        && found
+            .headers
+            .iter()
+            .all(|(name, value)| head.headers.get(&**name) == Some(&&**value))
+        && found.query.iter().all(|(name, value)| {
+            let first = query.iter().find(|(key, _)| *key == &**name);
+            first.is_some_and(|(_, found)| *found == &**value)
+        })
+}
+
+fn is_better(row: &RouteRow, a: &RouteMatch, other: &RouteRow, b: &RouteMatch) -> bool {
+    let length = |found: &RouteMatch| match &found.path {
+        PathMatch::Exact(path) => (true, path.len()),
+        PathMatch::Prefix(path) => (false, path.len()),
+    };
+    if length(a) != length(b) {
+        return length(a) > length(b);
+    }
+    if a.method.is_some() != b.method.is_some() {
+        return a.method.is_some();
+    }
+    if a.headers.len() != b.headers.len() {
+        return a.headers.len() > b.headers.len();
+    }
+    if a.query.len() != b.query.len() {
+        return a.query.len() > b.query.len();
+    }
+    let name = |row: &RouteRow| format!("{}/{}", row.namespace, row.key.route.name);
+    // Within one route the first one counts, and that was seen first.
+    name(row) < name(other)
+}
+
+#[test]
+fn a_naive_router_agrees() {
+    let cases = std::env::var("TACIT_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let (mut agreed, mut followed) = (0_u64, 0_u64);
+    let mut dice = Dice(4);
+    let mut below = move |bound: u64| {
+        let (number, next) = dice.below(bound);
+        dice = next;
+        number
+    };
+    let per_world = 50;
+    for _ in 0..cases.unwrap_or(CASES) / per_world {
+        let mut world = world();
+        let mut rows = Vec::new();
+        for index in 0..below(4) {
+            let found = random_route(index, &mut below);
+            let Row::Route(row) = &found else { continue };
+            rows.push(Arc::clone(row));
+            world.put(found);
+        }
+        let s = world.build();
+        let rows: Vec<&RouteRow> = rows.iter().map(|row| &**row).collect();
+        for _ in 0..per_world {
+            let head = random_head(&mut below);
+            let ns = ["web", "shop"][usize::try_from(below(2)).unwrap()];
+            let port = [80, 81][usize::try_from(below(2)).unwrap()];
+            let expected = naive(&rows, ns, port, &head);
+            let is_routed = rows.iter().any(|row| {
+                row.key.port.is_none_or(|of| of == port)
+                    && (row.namespace.as_str() == ns || row.namespace.as_str() == "shop")
+            });
+            let told = match ask(&s, ns, port, &head, Dice(9)) {
+                Routed::Direct => {
+                    assert!(!is_routed);
+                    None
+                }
+                Routed::Denied(denial) if denial.by.is_none() => {
+                    assert!(is_routed);
+                    None
+                }
+                Routed::Denied(denial) => panic!("{denial}"),
+                Routed::Forward { by, .. } | Routed::Redirect { by } => {
+                    followed += 1;
+                    Some((by.route.key.route.clone(), by.rule))
+                }
+            };
+            assert_eq!(
+                told, expected,
+                "{ns} {} {} {}",
+                head.method, head.path, head.query
+            );
+            agreed += 1;
+        }
+    }
+    // The comparison would say nothing if hardly any request followed a rule.
+    assert!(followed * 4 > agreed, "{followed} of {agreed}");
+}
+
+const PATHS: &[&str] = &["/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/b", "/b/a"];
+
+fn pick<'a>(below: &mut impl FnMut(u64) -> u64, from: &[&'a str]) -> &'a str {
+    from[usize::try_from(below(from.len() as u64)).unwrap()]
+}
+
+fn random_route(index: u64, below: &mut impl FnMut(u64) -> u64) -> Row {
+    let ns = pick(below, &["shop", "shop", "web"]);
+    let port = [None, None, Some(80), Some(81)][usize::try_from(below(4)).unwrap()];
+    let mut rules = Vec::new();
+    for _ in 0..1 + below(3) {
+        let matches = (0..1 + below(3)).map(|_| random_match(below)).collect();
+        rules.push((matches, Action::Forward(vec![to("v1", 1)])));
+    }
+    row(ns, &format!("r{index}"), port, rules)
+}
+
+fn random_match(below: &mut impl FnMut(u64) -> u64) -> RouteMatch {
+    let path = pick(below, PATHS);
+    let mut found = if below(3) == 0 {
+        exact(path)
+    } else {
+        prefix(path.strip_suffix('/').unwrap_or(path))
+    };
+    if below(3) == 0 {
+        found.method = Some(pick(below, &["GET", "POST"]).into());
+    }
+    for name in ["x-a", "x-b"] {
+        if below(4) == 0 {
+            found
+                .headers
+                .push((name.into(), pick(below, &["1", "2"]).into()));
+        }
+    }
+    if below(4) == 0 {
+        found
+            .query
+            .push(("q".into(), pick(below, &["1", "2"]).into()));
+    }
+    found
+}
+
+fn random_head(below: &mut impl FnMut(u64) -> u64) -> Head {
+    let mut headers = BTreeMap::new();
+    for name in ["x-a", "x-b"] {
+        if below(2) == 0 {
+            headers.insert(name, pick(below, &["1", "2"]));
+        }
+    }
+    Head {
+        method: pick(below, &["GET", "POST", "PUT"]),
+        path: pick(below, PATHS),
+        query: pick(below, &["", "q=1", "q=2", "p=1&q=2&q=1"]),
+        headers,
+    }
+}
