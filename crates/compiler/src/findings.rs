@@ -2,8 +2,8 @@
 
 use tacit_api::parse::Problem;
 use tacit_api::{Located, Object, ObjectKey, SyntaxError};
-use tacit_model::ObjectRef;
 use tacit_model::finding::{Finding, Position, Severity};
+use tacit_model::{Namespace, ObjectRef};
 
 mod codes;
 mod page;
@@ -57,6 +57,21 @@ impl<'a> Report<'a> {
             object,
             findings: Vec::new(),
         }
+    }
+
+    /// The object's name as people say it: `shop/web`.
+    pub(crate) fn name(&self) -> String {
+        let key = self.object.value.key();
+        match key.namespace {
+            Some(namespace) => format!("{namespace}/{}", key.name),
+            None => key.name,
+        }
+    }
+
+    /// The object's namespace.
+    pub(crate) fn namespace(&self) -> Option<Namespace> {
+        let metadata = self.object.value.metadata();
+        metadata.namespace.as_deref()?.try_into().ok()
     }
 
     /// Adds a finding about a field; its fix is the one of the code unless `fix` says better.

@@ -118,6 +118,30 @@ codes! {
     NOT_FOR_KIND = "TCT1307", Error, "Field not for this kind",
         "Access policies combine; they do not override each other.",
         "Remove the field.";
+    LISTED_TWICE = "TCT1308", Info, "Listed twice",
+        "An entry of a list stands in it before. The second changes nothing.",
+        "Remove one of the two, or correct the one that should be another.";
+    TRIES_DO_NOT_FIT = "TCT1311", Warning, "No time for all tries",
+        "If each try takes as long as `perTry` lets it, `request` is over before all of the tries \
+         were made in full.",
+        "Make `request` longer, or `perTry` shorter, or allow fewer `attempts`.";
+    NOT_REPEATED_WHEN_LATE = "TCT1312", Info, "A late try is not repeated",
+        "There are further tries, and a limit for each try, but a try that reaches that limit \
+         ends the request, since `on` does not name that outcome. Only a try of which nothing was \
+         sent is repeated anyway.",
+        "Add DeadlineExceeded to `on`, if late tries should be repeated.";
+    NEVER_REPEATED = "TCT1313", Warning, "Further tries that are never made",
+        "`attempts` allows further tries, and another field of the policy leaves none. Only a \
+         request that never reached the application is repeated, as without any policy.",
+        "Give the budget room and `on` outcomes, or write attempts: 0.";
+    CONNECT_TOO_LONG = "TCT1314", Warning, "Connecting may take all the time",
+        "Connecting is part of the request. An endpoint that does not answer uses up all of its \
+         time, and no other endpoint is tried.",
+        "Choose a `connect` that is much shorter than `request`.";
+    REQUESTS_ON_BYTES = "TCT1315", Warning, "Request fields where there are no requests",
+        "The services that the policy names have no port that is known to be HTTP. Their \
+         connections are passed on as bytes, in which no request can be timed or repeated.",
+        "Give the port an appProtocol of http, or remove the fields.";
     OPAQUE_PORT = "TCT1401", Error, "Request conditions on an opaque port",
         "Methods, paths and hosts can only be seen on ports whose protocol is known to be HTTP.",
         "Give the port an appProtocol of http, or list it in `ports` of the rule.";
@@ -135,6 +159,37 @@ codes! {
     UNKNOWN_WORKSPACE = "TCT1405", Warning, "Unknown workspace",
         "The rule names a Workspace that does not exist; nobody is in it.",
         "Correct the name, or create the Workspace.";
+    RULE_COVERED = "TCT1406", Warning, "Rule that adds nothing",
+        "Another rule of the policy matches every call that this one matches, so its conditions \
+         do not narrow anything.",
+        "Remove the narrower rule, or narrow the other one.";
+    TAKEN_BACK = "TCT1407", Warning, "Allowed and denied",
+        "Wherever the policy applies, a Deny matches every call that the rule allows, and a Deny \
+         always wins.",
+        "Remove the rule, or narrow the Deny.";
+    DENIES_ALL = "TCT1408", Warning, "Deny of everything",
+        "The rule names no caller and no operation, so it matches every call to its targets, \
+         those from their own namespace and without a certificate, too.",
+        "Name in `from` or `to` what is to be denied. To let only some in, write an Allow that \
+         names them.";
+    NOTHING_IN_NAMESPACE = "TCT1409", Info, "Namespace without objects",
+        "The policy names callers of a namespace in which there is no object now.",
+        "Correct the name. Nothing, if objects will come.";
+    NOBODY_RUNS_AS = "TCT1410", Info, "Service account that nobody has",
+        "Workloads run in the namespace, but none as the service account that the policy names. A \
+         bare name means the `namespaces` of its entry, else the namespace of the policy.",
+        "Correct the name, or write NAMESPACE/NAME. Nothing, if workloads will come.";
+    ISOLATION_DENIES = "TCT1411", Warning, "Allowed, but isolated",
+        "The rule allows callers that the Strict isolation of the targets' Workspace denies \
+         before any rule is asked.",
+        "Let the callers' Workspace import the service and the targets' Workspace export it, or \
+         remove the callers.";
+    EXCEPT_OUTSIDE = "TCT1412", Warning, "Exception outside of the ranges",
+        "`except` takes addresses away from `cidrs`, and these are not in there.",
+        "Correct the range, or remove it.";
+    MATCHES_NOBODY = "TCT1413", Warning, "Entry that matches nobody",
+        "The fields of one entry all apply, and these exclude each other.",
+        "Change one of the two fields, or write two entries.";
     ADDRESS_TAKEN = "TCT1501", Error, "Address taken",
         "Another object has the same address.",
         "Choose another address, or leave it out to have one assigned.";
@@ -160,6 +215,21 @@ codes! {
          identity. The workload is not in the mesh.",
         "Let another node run it, or join the node anew with a token that allows the identity \
          (tacit token --may-host).";
+    NEARLY_SELECTS = "TCT1508", Warning, "Selector nearly matches",
+        "The Service selects no workload, and a workload that no Service selects differs in one \
+         label by a letter or two.",
+        "Correct the selector, or the label of the workload.";
+    PORT_NOT_DECLARED = "TCT1509", Warning, "Target port not declared",
+        "Each workload behind the Service declares its ports, and none of them this one.",
+        "Correct targetPort, or add the port to the workload.";
+    NAME_AND_PROTOCOL = "TCT1510", Warning, "Port name and protocol differ",
+        "The name of the port stands for one protocol, and appProtocol says another, which \
+         counts.",
+        "Change the name or appProtocol.";
+    UNKNOWN_PROTOCOL = "TCT1511", Warning, "Unknown spelling of a protocol",
+        "appProtocol looks like HTTP, but is no value that means it, so the port is passed on as \
+         bytes: without routing, retries, and conditions on requests.",
+        "Write http, http2, grpc, kubernetes.io/h2c or kubernetes.io/ws.";
     FALLBACK = "TCT1521", Error, "Fallback service not usable",
         "A step of a FailoverPolicy names a service that does not exist, is not permitted, or is \
          the service itself.",
@@ -167,6 +237,20 @@ codes! {
     PLACE_EMPTY = "TCT1522", Warning, "Place without endpoints",
         "A step names a place in which the service has no endpoint now.",
         "Check the spelling of the place, or start an endpoint there.";
+    STEP_ADDS_NOTHING = "TCT1523", Warning, "Step that adds nothing",
+        "Steps are tried top down, and all that this one names is in steps above it.",
+        "Put the narrower step first, or remove it.";
+    WEIGHT_ALONE = "TCT1524", Warning, "Weight without a second place",
+        "Weights share the traffic of one step among its places, and this step has one place. \
+         They do not share between steps.",
+        "Put the places that should share into one step, or remove the weight.";
+    EJECTS_ALL = "TCT1525", Warning, "Everything may be ejected",
+        "Errors of the application may take all endpoints out at once, and then no call is even \
+         tried.",
+        "Choose a smaller maxPercent, or whenNoneHealthy: Any.";
+    ORDER_FOR_NOBODY = "TCT1526", Info, "Order for nobody",
+        "An entry of `orders` is for clients in a place in which no workload is now.",
+        "Correct the name of the place. Nothing, if workloads will come.";
     NOT_GRANTED = "TCT1601", Error, "Not granted",
         "No grant of the Workspace covers the change.",
         "Ask the administrator for the grant that the message names.";
@@ -194,6 +278,12 @@ codes! {
     WORKSPACE_SAYS_NOTHING = "TCT1614", Error, "Empty list in a Workspace",
         "An empty list selects nothing.",
         "Name something, or remove the entry.";
+    GRANT_ENDED = "TCT1615", Info, "Grant that ended",
+        "The time until which the grant holds is over.",
+        "Remove the grant, or choose a later time.";
+    GRANT_TO_NOBODY = "TCT1616", Info, "Grant to nobody",
+        "Mesh.subjects says who is who, and gives nobody this name.",
+        "Correct the name, or add a subject to the Mesh.";
     OVERRIDDEN = "TCT1701", Info, "Overridden",
         "Every field of the policy is decided by policies that come first, for all its targets.",
         "Remove the policy, or give it what it needs to come first; see the table of precedence.";
