@@ -101,6 +101,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Stop the mesh of this machine.
     Down,
+    /// Say what a finding means, how to fix it, and show an example: `tacit explain TCT1104`.
+    Explain(ExplainArgs),
     /// Show objects.
     Get(GetArgs),
     /// A load generator, as the demo uses it.
@@ -279,6 +281,15 @@ pub(crate) struct TuningArgs {
 pub(crate) struct DemoArgs {
     #[command(flatten)]
     pub(crate) demo: tacit_demo::DemoArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// The code, as findings have it: `TCT1104`; absent: a list of all.
+    pub(crate) code: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
 }
 
 #[derive(Args, Debug)]

@@ -44,6 +44,9 @@ pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
         "{} files, {objects} objects, {errors} errors, {warnings} warnings",
         files.len()
     ));
+    if let Some(first) = checked.findings.first() {
+        output::note(&format!("`tacit explain {}` says more", first.code));
+    }
     Ok(if errors == 0 {
         ExitCode::SUCCESS
     } else {

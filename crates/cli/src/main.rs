@@ -7,6 +7,7 @@ use clap::Parser;
 mod args;
 mod completions;
 mod dirs;
+mod explain;
 mod failure;
 mod files;
 mod objects;
@@ -44,6 +45,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Delete(args) => objects::delete(&place, &args),
         Command::Demo(args) => roles::demo(args),
         Command::Down => up::down(&place),
+        Command::Explain(args) => explain::explain(&args),
         Command::Get(args) => objects::get(&place, &args),
         Command::Load(args) => roles::load(args),
         Command::Node(args) => roles::node(&place, args),

@@ -22,6 +22,7 @@ use crate::findings::{OVERRIDDEN, at, of_syntax};
 use crate::grants::World;
 use crate::index::{Index, Mentioned, class_row};
 use crate::judge::{Judged, judge};
+use crate::lint::{self, Tenancies};
 use crate::mesh::Settings;
 use crate::policies::{Placed, place};
 use crate::services::{self, Services};
@@ -61,7 +62,7 @@ pub(crate) struct Mesh<'a> {
 
 impl<'a> Mesh<'a> {
     /// The Services in force, in the order of names.
-    fn services(&self) -> Vec<&'a Service> {
+    pub(crate) fn services(&self) -> Vec<&'a Service> {
         self.index
             .services
             .values()
@@ -109,6 +110,9 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
     findings.extend(of_ports);
     findings.extend(routes.findings);
     findings.extend(of_objects(&mesh, &facts));
+    let tenancies = tenancies(&mesh);
+    let world = lint::World::new(&mesh, &facts, &classes, &tenancies, inputs.now);
+    findings.extend(lint::findings(&world));
     sort(&mut findings);
     let statuses = statuses(&facts, &findings);
     let (grants, wake_at) = run_grants(&mesh, inputs.now);
@@ -132,6 +136,7 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
                 classes,
                 workloads,
                 grants,
+                tenancies,
             },
         ),
         findings,
@@ -339,20 +344,23 @@ struct Rows {
     classes: BTreeMap<ClassKey, ClassRow>,
     workloads: Vec<WorkloadRow>,
     grants: Vec<RunGrantRow>,
+    tenancies: Tenancies,
+}
+
+/// What each known namespace belongs to.
+fn tenancies(mesh: &Mesh<'_>) -> Tenancies {
+    let services = mesh.services();
+    let tenants = mesh.world.tenants();
+    let namespaces = mesh.index.namespaces.iter();
+    namespaces
+        .map(|namespace| (namespace.clone(), tenants.tenancy(namespace, &services)))
+        .collect()
 }
 
 fn tables(mesh: &Mesh<'_>, placed: &[Placed<'_>], rows: Rows) -> Tables {
     let mut tables = Tables::default();
     let mut add = |row: Row| drop(tables.0.insert(row.key(), row));
     add(Row::Mesh(Arc::new(mesh.settings.row.clone())));
-    let services = mesh.services();
-    for namespace in &mesh.index.namespaces {
-        let tenancy = mesh.world.tenants().tenancy(namespace, &services);
-        add(Row::Namespace(Arc::new(NamespaceRow {
-            namespace: namespace.clone(),
-            tenancy,
-        })));
-    }
     for policy in placed.iter().filter(|policy| is_access(policy)) {
         add(Row::Access(Arc::new(access_row(policy))));
     }
@@ -362,10 +370,17 @@ fn tables(mesh: &Mesh<'_>, placed: &[Placed<'_>], rows: Rows) -> Tables {
         classes,
         workloads,
         grants,
+        tenancies,
     } = rows;
     routes
         .into_values()
         .for_each(|row| add(Row::Route(Arc::new(row))));
+    for (namespace, tenancy) in tenancies {
+        add(Row::Namespace(Arc::new(NamespaceRow {
+            namespace,
+            tenancy,
+        })));
+    }
     services
         .into_values()
         .for_each(|row| add(Row::Service(Arc::new(row))));

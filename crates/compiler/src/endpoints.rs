@@ -183,7 +183,7 @@ pub(crate) fn validate_workload(object: &Located<Object>, spec: &WorkloadSpec) -
 }
 
 /// What a port's declaration says; nothing if it says nothing.
-fn declared(app_protocol: Option<&str>, name: Option<&str>) -> Option<Protocol> {
+pub(crate) fn declared(app_protocol: Option<&str>, name: Option<&str>) -> Option<Protocol> {
     match app_protocol {
         Some("http" | "http2" | "grpc" | "kubernetes.io/h2c" | "kubernetes.io/ws") => {
             return Some(Protocol::Http);

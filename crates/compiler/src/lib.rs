@@ -16,6 +16,7 @@ pub mod findings;
 pub mod grants;
 mod index;
 mod judge;
+mod lint;
 mod mesh;
 mod offline;
 mod policies;

@@ -20,6 +20,7 @@ use crate::targets::{Closeness, Hit, Resolver, scope};
 mod read;
 mod validate;
 
+pub(crate) use read::matches;
 pub(crate) use validate::validate;
 
 /// The routes that take part, and what is wrong with their references.
@@ -155,7 +156,7 @@ impl Building<'_, '_> {
         });
         let forward: Vec<Backend> = forward.collect();
         RouteRule {
-            matches: read::matches(rule),
+            matches: matches(rule),
             changes: read::changes(rule),
             action: read::redirect(rule).map_or(Action::Forward(forward), Action::Redirect),
             resilience: None,

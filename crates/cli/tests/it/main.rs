@@ -8,6 +8,7 @@
 mod address;
 mod command_line;
 mod decisions;
+mod explain;
 mod faults;
 mod hello;
 mod installed;

@@ -16,7 +16,8 @@ use crate::attach::origin;
 /// The further tries of a rule that says `retry` without a number.
 const DEFAULT_ATTEMPTS: u32 = 1;
 
-pub(super) fn matches(rule: &RouteRule) -> Vec<RouteMatch> {
+/// The matches of a rule; never none.
+pub(crate) fn matches(rule: &RouteRule) -> Vec<RouteMatch> {
     match rule.matches.as_deref() {
         None | Some([]) => vec![one_match(&WrittenMatch::default())],
         Some(written) => written.iter().map(one_match).collect(),

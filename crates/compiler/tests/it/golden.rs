@@ -23,7 +23,7 @@ use crate::mesh::{Mesh, Moment, node};
 use crate::render::render;
 
 /// The moments that an input file describes.
-fn moments(text: &str) -> Vec<Moment> {
+pub(crate) fn moments(text: &str) -> Vec<Moment> {
     let mut moments = vec![Moment::default()];
     let mut file: Arc<str> = "a.yaml".into();
     for line in text.lines() {

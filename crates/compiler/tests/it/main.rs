@@ -5,6 +5,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod examples;
 mod golden;
 mod history;
 mod mesh;

@@ -1,0 +1,40 @@
+//! Advice on HTTPRoutes: rules that no request follows, and rules that lead nowhere.
+
+use tacit_api::http_route::{FilterType, HTTPRouteSpec, RouteRule};
+
+use crate::findings::{MATCH_TWICE, NO_BACKEND, NO_WEIGHT, Report};
+use crate::routes::matches;
+
+pub(super) fn check(report: &mut Report<'_>, spec: &HTTPRouteSpec) {
+    let mut seen = Vec::new();
+    for (index, rule) in spec.rules.iter().flatten().enumerate() {
+        let at = format!("spec.rules[{index}]");
+        for (number, found) in matches(rule).into_iter().enumerate() {
+            if let Some((_, before)) = seen.iter().find(|(known, _)| *known == found) {
+                let field = match rule.matches.as_deref() {
+                    None | Some([]) => at.clone(),
+                    Some(_) => format!("{at}.matches[{number}]"),
+                };
+                let message = format!("no request gets here: {before} matches the same");
+                report.say(MATCH_TWICE, &field, message);
+            }
+            seen.push((found, format!("spec.rules[{index}]")));
+        }
+        leads_nowhere(report, &at, rule);
+    }
+}
+
+fn leads_nowhere(report: &mut Report<'_>, at: &str, rule: &RouteRule) {
+    let is_redirect = |filter: FilterType| filter == FilterType::RequestRedirect;
+    let mut filters = rule.filters.iter().flatten();
+    if filters.any(|filter| is_redirect(filter.filter_type)) {
+        return;
+    }
+    let backends = rule.backend_refs.as_deref().unwrap_or_default();
+    if backends.is_empty() {
+        report.say(NO_BACKEND, at, "the rule has no backend: it answers 404");
+    } else if backends.iter().all(|backend| backend.weight == Some(0)) {
+        let message = "every backend has weight 0: the rule answers 500";
+        report.say(NO_WEIGHT, &format!("{at}.backendRefs"), message);
+    }
+}
