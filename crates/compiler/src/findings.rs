@@ -26,7 +26,9 @@ macro_rules! codes {
     ($(
         $name:ident = $code:literal, $severity:ident, $title:literal, $cause:literal, $fix:literal;
     )*) => {
-        $(pub(crate) const $name: Code = Code {
+        $(
+            #[doc = $title]
+            pub const $name: Code = Code {
             code: $code,
             severity: Severity::$severity,
             title: $title,
@@ -205,6 +207,21 @@ codes! {
         "Each object is written either in the directory or over the API, and this one is written \
          in both.",
         "Change it where it is written, or delete it there first.";
+    ISTIO_CANNOT = "TCT2001", Warning, "Istio cannot express it",
+        "Istio's objects have nothing that says this. The translation leaves it out.",
+        "Remove the field if Istio's behaviour, which the message names, is enough.";
+    ISTIO_STRICTER = "TCT2002", Warning, "Stricter under Istio",
+        "Istio cannot say exactly this, so the translation denies more than what is written.",
+        "Write it as the message says, or add an AuthorizationPolicy by hand.";
+    ISTIO_DIFFERS = "TCT2003", Warning, "Not the same under Istio",
+        "Istio says nearly this, or only with a setting that is no object.",
+        "Make the setting that the message names, or accept the difference.";
+    ISTIO_ELSEWHERE = "TCT2004", Warning, "Set elsewhere under Istio",
+        "What this field decides is decided outside of Istio's objects.",
+        "Set it where the message says.";
+    ISTIO_PODS = "TCT2005", Info, "Pods are not translated",
+        "What a Workload declares is a pod, or a WorkloadEntry, under Istio.",
+        "Nothing, if the pods are there.";
 }
 
 /// The code with this number.
@@ -269,8 +286,9 @@ impl<'a> Report<'a> {
     }
 }
 
-/// A finding about a field of an object.
-pub(crate) fn at(
+/// A finding about a field of an object; its fix is the one of the code unless `fix` says better.
+#[must_use]
+pub fn at(
     object: &Located<Object>,
     code: Code,
     field: &str,
