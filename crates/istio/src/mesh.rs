@@ -1,0 +1,116 @@
+//! What holds for the whole mesh: mutual TLS, and access where no policy speaks.
+
+use serde_json::json;
+use tacit_api::Object;
+use tacit_compiler::findings::{ISTIO_CANNOT, ISTIO_ELSEWHERE, ISTIO_PODS};
+use tacit_model::ObjectRef;
+use tacit_model::tables::DefaultAccess;
+
+use crate::object::{Draft, Kind, Objects};
+use crate::world::World;
+
+/// Emits the objects of the root namespace, and says which fields of the Mesh have none.
+pub(crate) fn translate(world: &mut World<'_>, objects: &mut Objects) {
+    let mut mtls = Draft::new(Kind::PeerAuthentication, world.root, "default");
+    mtls.set("mtls", json!({"mode": "STRICT"}));
+    mtls.note(
+        "spec.mtls.mode",
+        "default: workloads of the mesh call each other by mutual TLS",
+    );
+    objects.add(mtls);
+    let default = &world.s.mesh.default_access;
+    if default.value == DefaultAccess::Deny {
+        // Without rules it allows nothing; what other policies allow stays allowed.
+        let mut nothing = Draft::new(
+            Kind::AuthorizationPolicy,
+            world.root,
+            "tacit.default-access",
+        );
+        nothing.set("action", "ALLOW".into());
+        nothing.note("spec.action", &default.from);
+        objects.add(nothing);
+    }
+    tell(world);
+}
+
+fn tell(world: &mut World<'_>) {
+    let first = |wanted: fn(&Object) -> bool| {
+        let mut found = world
+            .objects()
+            .filter(|(_, located)| wanted(&located.value));
+        found.next().map(|(object, _)| object.clone())
+    };
+    let pods = first(|object| matches!(object, Object::Workload(_)));
+    let mesh = first(|object| matches!(object, Object::Mesh(_)));
+    if let Some(object) = pods {
+        let message = "Workloads are not translated: under Istio they are pods".to_owned();
+        world.say(&object, ISTIO_PODS, "", message);
+    }
+    if let Some(object) = mesh {
+        tell_mesh(world, &object);
+    }
+}
+
+fn tell_mesh(world: &mut World<'_>, object: &ObjectRef) {
+    let Some(Object::Mesh(mesh)) = world.object(object).map(|found| &found.value) else {
+        return;
+    };
+    let spec = &mesh.spec;
+    let elsewhere = [
+        (
+            "trustDomain",
+            spec.trust_domain.is_some(),
+            "meshConfig.trustDomain must be the same",
+        ),
+        (
+            "cluster",
+            spec.cluster.is_some(),
+            "the installation of istiod names the cluster",
+        ),
+        (
+            "localities",
+            spec.localities.is_some(),
+            "the labels of Kubernetes' nodes say where",
+        ),
+        (
+            "serviceAddresses",
+            spec.service_addresses.is_some(),
+            "Kubernetes gives addresses",
+        ),
+        (
+            "workloadAddresses",
+            spec.workload_addresses.is_some(),
+            "Kubernetes gives addresses",
+        ),
+        (
+            "certificates",
+            spec.certificates.is_some(),
+            "SECRET_TTL of the proxies is the lifetime",
+        ),
+        (
+            "subjects",
+            spec.subjects.is_some(),
+            "Kubernetes says who is who",
+        ),
+        (
+            "egress",
+            spec.egress.is_some(),
+            "meshConfig.outboundTrafficPolicy says what may leave the mesh",
+        ),
+    ];
+    for (name, written, message) in elsewhere {
+        if written {
+            world.say(
+                object,
+                ISTIO_ELSEWHERE,
+                &format!("spec.{name}"),
+                message.to_owned(),
+            );
+        }
+    }
+    if spec.max_offline.is_some() {
+        let message =
+            "Istio's proxies go on without istiod until their certificates end".to_owned();
+        world.say(object, ISTIO_CANNOT, "spec.maxOffline", message);
+    }
+}
