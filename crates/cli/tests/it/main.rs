@@ -19,4 +19,5 @@ mod person;
 mod probe;
 mod readme;
 mod support;
+mod translate;
 mod wrong_input;
