@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
-use tacit_compiler::findings::{ISTIO_DIFFERS, ISTIO_STRICTER};
+use tacit_compiler::findings::{ISTIO_CANNOT, ISTIO_DIFFERS, ISTIO_STRICTER};
 use tacit_model::access::{Action, Mode, Rule};
 use tacit_model::labels::Labels;
 use tacit_model::tables::{AccessRow, DefaultAccess};
@@ -18,6 +18,9 @@ use crate::object::{Draft, Kind, Objects, texts};
 use crate::operations::{Operation, Ports, is_wildcard, operations};
 use crate::targets::{Target, compatible, implies, targets};
 use crate::world::World;
+
+/// Most rules of a policy, and most sources of a rule, that Istio takes.
+const ITEMS_MAX: usize = 512;
 
 /// A policy with its places.
 struct Placed<'a> {
@@ -41,7 +44,16 @@ pub(crate) fn translate(world: &mut World<'_>, objects: &mut Objects) {
     for policy in &placed {
         tell(world, policy);
         for target in &policy.targets {
-            objects.extend(one(world, policy.row, target));
+            if target.is_in_root(world) {
+                let message = format!(
+                    "what stands in {}, Istio's root namespace, would hold for the whole mesh, so \
+                     it is left out",
+                    world.root
+                );
+                world.say(&policy.row.object(), ISTIO_CANNOT, "spec", message);
+            } else {
+                objects.extend(one(world, policy.row, target));
+            }
         }
     }
     if world.s.mesh.default_access.value == DefaultAccess::Authenticated {
@@ -49,38 +61,49 @@ pub(crate) fn translate(world: &mut World<'_>, objects: &mut Objects) {
     }
 }
 
-/// The AuthorizationPolicy of a policy at one place; nothing for a Deny that denies nothing.
-fn one(world: &World<'_>, row: &AccessRow, target: &Target) -> Option<Draft> {
-    let name = object_name(row, target, world);
-    let mut draft = Draft::new(Kind::AuthorizationPolicy, target.namespace(world), name);
-    let object = row.object();
-    if let Some(labels) = target.selector(world) {
-        draft.set("selector", selector(&labels));
-        draft.note("spec.selector", origin_of_selector(target, &object));
+/// The AuthorizationPolicies of a policy at one place, one unless it has more rules than Istio
+/// takes; none for a Deny that denies nothing.
+fn one(world: &World<'_>, row: &AccessRow, target: &Target) -> Vec<Draft> {
+    let rules = rules(
+        world,
+        row,
+        &target.ports(world),
+        unknown_port(world, target).is_some(),
+    );
+    let action = match row.action {
+        Action::Allow => "ALLOW",
+        Action::Deny if rules.is_empty() => return Vec::new(),
+        Action::Deny => "DENY",
+    };
+    let draft = |rules: &[(Value, String)]| {
+        let name = object_name(row, target, world);
+        let mut draft = Draft::new(Kind::AuthorizationPolicy, target.namespace(world), name);
+        if let Some(labels) = target.selector(world) {
+            draft.set("selector", selector(&labels));
+            draft.note("spec.selector", origin_of_selector(target, &row.object()));
+        }
+        draft.set("action", action.into());
+        draft.note("spec.action", origin_of_action(row));
+        for (index, (_, origin)) in rules.iter().enumerate() {
+            draft.note(format!("spec.rules[{index}]"), origin);
+        }
+        // An ALLOW without rules allows nothing, as an Allow does that nobody can match.
+        if !rules.is_empty() {
+            let rules = rules.iter().map(|(rule, _)| rule.clone());
+            draft.set("rules", Value::Array(rules.collect()));
+        }
+        // What is broken denies in every mode.
+        if row.mode == Mode::Audit && row.broken.is_none() {
+            draft.dry_run();
+            let origin = format!("{} spec.mode", row.object());
+            draft.note("metadata.annotations[istio.io/dry-run]", origin);
+        }
+        draft
+    };
+    if rules.is_empty() {
+        return vec![draft(&[])];
     }
-    let ports = target.ports(world);
-    let rules = rules(world, row, target, &ports, &mut draft);
-    match row.action {
-        Action::Allow => draft.set("action", "ALLOW".into()),
-        Action::Deny => draft.set("action", "DENY".into()),
-    }
-    draft.note("spec.action", origin_of_action(row));
-    if row.action == Action::Deny && rules.is_empty() {
-        return None;
-    }
-    // An ALLOW without rules allows nothing, as an Allow does that nobody can match.
-    if !rules.is_empty() {
-        draft.set("rules", Value::Array(rules));
-    }
-    // What is broken denies in every mode.
-    if row.mode == Mode::Audit && row.broken.is_none() {
-        draft.dry_run();
-        draft.note(
-            "metadata.annotations[istio.io/dry-run]",
-            format!("{object} spec.mode"),
-        );
-    }
-    Some(draft)
+    rules.chunks(ITEMS_MAX).map(draft).collect()
 }
 
 fn origin_of_action(row: &AccessRow) -> String {
@@ -122,31 +145,27 @@ pub(crate) fn selector(labels: &Labels) -> Value {
     json!({"matchLabels": labels})
 }
 
+/// The rules of a policy at one place, each with its origin.
 fn rules(
     world: &World<'_>,
     row: &AccessRow,
-    target: &Target,
     ports: &Ports,
-    draft: &mut Draft,
-) -> Vec<Value> {
+    port_unknown: bool,
+) -> Vec<(Value, String)> {
     if row.broken.is_some() {
         let everything = operations(&[], Action::Deny, ports);
-        draft.note("spec.rules", origin_of_action(row));
-        return vec![with_operations(Map::new(), everything)];
+        let rule = with_operations(Map::new(), everything);
+        return vec![(rule, origin_of_action(row))];
     }
-    if row.action == Action::Allow && unknown_port(world, target).is_some() {
-        draft.note("spec.rules", "none: the number of a port is not known");
+    if row.action == Action::Allow && port_unknown {
         return Vec::new();
     }
-    let mut found = Vec::new();
-    for rule in &row.rules {
-        for value in one_rule(world, rule, row.action, ports) {
-            let origin = format!("{} {}", row.object(), rule.path);
-            draft.note(format!("spec.rules[{}]", found.len()), origin);
-            found.push(value);
-        }
-    }
-    found
+    let each = row.rules.iter().flat_map(|rule| {
+        let origin = format!("{} {}", row.object(), rule.path);
+        let found = one_rule(world, rule, row.action, ports).into_iter();
+        found.map(move |value| (value, origin.clone()))
+    });
+    each.collect()
 }
 
 /// The name of a port of the target whose number is not known for sure.
@@ -160,41 +179,43 @@ fn unknown_port(world: &World<'_>, target: &Target) -> Option<String> {
 /// One rule; nothing if it can match nothing. On a port without requests Istio ignores an ALLOW
 /// rule of which any operation has conditions on requests, so those stand in a rule of their own.
 fn one_rule(world: &World<'_>, rule: &Rule, action: Action, ports: &Ports) -> Vec<Value> {
-    let Some(callers) = callers(world, rule, action) else {
-        return Vec::new();
-    };
     let found = operations(&rule.to, action, ports);
     let (on_requests, on_connections): (Vec<_>, Vec<_>) = match action {
         Action::Allow => found.into_iter().partition(Operation::needs_request),
         Action::Deny => (Vec::new(), found),
     };
+    let callers = callers(world, rule, action);
     let parts = [on_connections, on_requests].into_iter();
     parts
         .filter(|to| !to.is_empty())
-        .map(|to| with_operations(callers.clone(), to))
+        .flat_map(|to| {
+            let rule = move |from: &Map<String, Value>| with_operations(from.clone(), to.clone());
+            callers.iter().map(rule)
+        })
         .collect()
 }
 
-/// The callers of a rule, as the beginning of one; nothing if nobody can be meant.
-fn callers(world: &World<'_>, rule: &Rule, action: Action) -> Option<Map<String, Value>> {
-    let mut map = Map::new();
+/// The callers of a rule, as the beginnings of as many rules as it takes; none if nobody can be
+/// meant.
+fn callers(world: &World<'_>, rule: &Rule, action: Action) -> Vec<Map<String, Value>> {
+    let everybody = vec![Map::new()];
     if rule.from.is_empty() {
-        return Some(map);
+        return everybody;
     }
     let sources: Vec<Map<String, Value>> = rule
         .from
         .iter()
         .filter_map(|from| source(world, from, action))
         .collect();
-    if sources.is_empty() {
-        return None;
-    }
     // A source without conditions is everybody, which Istio writes as no source at all.
-    if sources.iter().all(|source| !source.is_empty()) {
-        let from = sources.into_iter().map(|source| json!({"source": source}));
-        map.insert("from".to_owned(), Value::Array(from.collect()));
+    if sources.iter().any(Map::is_empty) {
+        return everybody;
     }
-    Some(map)
+    let beginning = |sources: &[Map<String, Value>]| {
+        let from = sources.iter().map(|source| json!({"source": source}));
+        Map::from_iter([("from".to_owned(), Value::Array(from.collect()))])
+    };
+    sources.chunks(ITEMS_MAX).map(beginning).collect()
 }
 
 fn with_operations(mut rule: Map<String, Value>, to: Vec<Operation>) -> Value {
@@ -212,7 +233,9 @@ fn other_ports(world: &mut World<'_>, placed: &[Placed<'_>]) -> Vec<Draft> {
     let mut services: BTreeSet<(&ServiceName, ObjectRef)> = BTreeSet::new();
     for policy in allows(placed) {
         for target in &policy.targets {
-            if let Target::Service(name) = target {
+            if let Target::Service(name) = target
+                && name.namespace != *world.root
+            {
                 services.insert((name, policy.row.object()));
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tacit_api::workspace::Isolation;
 use tacit_api::{Kind, Object, WorkspaceSpec};
-use tacit_compiler::findings::{ISTIO_DIFFERS, ISTIO_ELSEWHERE, ISTIO_STRICTER};
+use tacit_compiler::findings::{ISTIO_CANNOT, ISTIO_DIFFERS, ISTIO_ELSEWHERE, ISTIO_STRICTER};
 use tacit_model::tables::Tenancy;
 use tacit_model::{Namespace, ObjectRef, WorkspaceName};
 
@@ -19,7 +19,9 @@ const NAME: &str = "tacit.isolation";
 /// Translates isolation, and denies namespaces that two workspaces claim.
 pub(crate) fn translate(world: &mut World<'_>, objects: &mut Objects) {
     for row in world.s.namespaces.values() {
-        if let Tenancy::Contested(claims) = &row.tenancy {
+        if let Tenancy::Contested(claims) = &row.tenancy
+            && row.namespace != *world.root
+        {
             let mut draft = deny(&row.namespace, json!([{}]));
             let names: Vec<String> = claims.iter().map(ToString::to_string).collect();
             draft.note(
@@ -36,7 +38,8 @@ pub(crate) fn translate(world: &mut World<'_>, objects: &mut Objects) {
         };
         if spec.isolation == Some(Isolation::Strict) {
             let each = |namespace: &Namespace| one(world, namespace, members, &object);
-            objects.extend(members.iter().map(each));
+            let here = members.iter().filter(|member| *member != world.root);
+            objects.extend(here.map(each));
             tell(world, name, members, &object);
         }
         if spec.grants.is_some() {
@@ -122,6 +125,14 @@ fn tell(
             names.join(", ")
         );
         world.say(object, ISTIO_STRICTER, "spec.exports", message);
+    }
+    if members.contains(world.root) {
+        let message = format!(
+            "{} is Istio's root namespace, where isolation would hold for the whole mesh: it is \
+             not isolated",
+            world.root
+        );
+        world.say(object, ISTIO_CANNOT, "spec.isolation", message);
     }
     if may_grow(world, name) {
         let message = "Istio has no workspaces: the namespaces that match now were listed; \

@@ -1,7 +1,7 @@
 //! What holds for the whole mesh: mutual TLS, and access where no policy speaks.
 
 use serde_json::json;
-use tacit_api::Object;
+use tacit_api::{MeshSpec, Object};
 use tacit_compiler::findings::{ISTIO_CANNOT, ISTIO_ELSEWHERE, ISTIO_PODS};
 use tacit_model::ObjectRef;
 use tacit_model::tables::DefaultAccess;
@@ -55,62 +55,75 @@ fn tell_mesh(world: &mut World<'_>, object: &ObjectRef) {
     let Some(Object::Mesh(mesh)) = world.object(object).map(|found| &found.value) else {
         return;
     };
-    let spec = &mesh.spec;
+    let MeshSpec {
+        trust_domain,
+        cluster,
+        network,
+        root_namespace: _,
+        localities,
+        service_addresses,
+        workload_addresses,
+        default_access: _,
+        certificates,
+        max_offline,
+        egress,
+        jwt_providers,
+        subjects,
+        defaults: _,
+    } = &mesh.spec;
+    let egress_message = "meshConfig.outboundTrafficPolicy says what may leave the mesh";
     let elsewhere = [
         (
             "trustDomain",
-            spec.trust_domain.is_some(),
+            trust_domain.is_some(),
             "meshConfig.trustDomain must be the same",
         ),
         (
             "cluster",
-            spec.cluster.is_some(),
+            cluster.is_some(),
             "the installation of istiod names the cluster",
         ),
         (
+            "network",
+            network.is_some(),
+            "the installation of istiod names the network",
+        ),
+        (
             "localities",
-            spec.localities.is_some(),
+            localities.is_some(),
             "the labels of Kubernetes' nodes say where",
         ),
         (
             "serviceAddresses",
-            spec.service_addresses.is_some(),
+            service_addresses.is_some(),
             "Kubernetes gives addresses",
         ),
         (
             "workloadAddresses",
-            spec.workload_addresses.is_some(),
+            workload_addresses.is_some(),
             "Kubernetes gives addresses",
         ),
         (
             "certificates",
-            spec.certificates.is_some(),
+            certificates.is_some(),
             "SECRET_TTL of the proxies is the lifetime",
         ),
         (
-            "subjects",
-            spec.subjects.is_some(),
-            "Kubernetes says who is who",
+            "jwtProviders",
+            jwt_providers.is_some(),
+            "a RequestAuthentication names issuers",
         ),
-        (
-            "egress",
-            spec.egress.is_some(),
-            "meshConfig.outboundTrafficPolicy says what may leave the mesh",
-        ),
+        ("subjects", subjects.is_some(), "Kubernetes says who is who"),
+        ("egress", egress.is_some(), egress_message),
     ];
     for (name, written, message) in elsewhere {
         if written {
-            world.say(
-                object,
-                ISTIO_ELSEWHERE,
-                &format!("spec.{name}"),
-                message.to_owned(),
-            );
+            let field = format!("spec.{name}");
+            world.say(object, ISTIO_ELSEWHERE, &field, message.to_owned());
         }
     }
-    if spec.max_offline.is_some() {
-        let message =
-            "Istio's proxies go on without istiod until their certificates end".to_owned();
-        world.say(object, ISTIO_CANNOT, "spec.maxOffline", message);
+    if max_offline.is_some() {
+        let message = "Istio's proxies go on without istiod until their certificates end";
+        world.say(object, ISTIO_CANNOT, "spec.maxOffline", message.to_owned());
     }
 }

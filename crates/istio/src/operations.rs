@@ -149,13 +149,19 @@ fn operation(to: &To, action: Action, ports: &Ports) -> Vec<Operation> {
     }
 }
 
-fn conditions(to: &To, action: Action, ports: Option<BTreeSet<u16>>) -> Operation {
+fn conditions(to: &To, action: Action, on: Option<BTreeSet<u16>>) -> Operation {
+    let To {
+        ports: _,
+        methods,
+        paths,
+        hosts: names,
+    } = to;
     Operation {
-        ports,
+        ports: on,
         not_ports: None,
-        methods: to.methods.clone(),
-        paths: to.paths.as_ref().map(|set| set.iter().map(path).collect()),
-        hosts: to.hosts.as_ref().and_then(|set| hosts(set, action)),
+        methods: methods.clone(),
+        paths: paths.as_ref().map(|set| set.iter().map(path).collect()),
+        hosts: names.as_ref().and_then(|set| hosts(set, action)),
     }
 }
 

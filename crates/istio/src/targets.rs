@@ -34,6 +34,11 @@ impl Target {
         }
     }
 
+    /// True if it is in Istio's root namespace, where no object holds for that namespace only.
+    pub(crate) fn is_in_root(&self, world: &World<'_>) -> bool {
+        !matches!(self, Self::Mesh(_)) && self.namespace(world) == world.root
+    }
+
     /// The labels that the emitted object selects by; nothing: every workload.
     pub(crate) fn selector(&self, world: &World<'_>) -> Option<Labels> {
         match self {

@@ -2,7 +2,7 @@
 
 use tacit_api::failover::{Eject, Health, Signal, Step, WhenNoneHealthy};
 use tacit_api::mesh::Defaults;
-use tacit_api::retry_timeout::{Retry, RetryOn, Timeout};
+use tacit_api::retry_timeout::{Backoff, Retry, RetryOn, RetryTimeoutPolicySpec, Timeout};
 use tacit_api::{FailoverPolicySpec, Object};
 use tacit_compiler::findings::{Code, ISTIO_CANNOT, ISTIO_DIFFERS};
 use tacit_model::ObjectRef;
@@ -15,14 +15,7 @@ pub(crate) fn tell(world: &mut World<'_>) {
     for (name, located) in world.objects() {
         match &located.value {
             Object::RetryTimeoutPolicy(policy) => {
-                let spec = &policy.spec;
-                found.retry_timeout(name, "spec", spec.timeout.as_ref(), spec.retry.as_ref());
-                found.field(
-                    spec.from.is_some(),
-                    (name, ISTIO_CANNOT, "spec.from"),
-                    "a VirtualService does not know callers by identity: what the policy sets is \
-                     left out, and its callers get what all others get",
-                );
+                found.retry_timeout_policy(name, &policy.spec);
             }
             Object::FailoverPolicy(policy) => found.failover(name, "spec", &policy.spec),
             Object::Mesh(mesh) => found.defaults(name, mesh.spec.defaults.as_ref()),
@@ -45,6 +38,36 @@ impl Found {
         }
     }
 
+    fn retry_timeout_policy(&mut self, name: &ObjectRef, spec: &RetryTimeoutPolicySpec) {
+        // All fields are named, so that a new one cannot be left out without a word.
+        let RetryTimeoutPolicySpec {
+            target_refs: _,
+            target_selectors: _,
+            target_all: _,
+            enforcement: _,
+            priority: _,
+            timeout,
+            retry,
+            hedge,
+            circuit_breaker,
+            from,
+        } = spec;
+        self.retry_timeout(name, "spec", timeout.as_ref(), retry.as_ref());
+        self.not_yet(hedge.is_some(), name, "spec.hedge");
+        self.not_yet(circuit_breaker.is_some(), name, "spec.circuitBreaker");
+        self.field(
+            from.is_some(),
+            (name, ISTIO_CANNOT, "spec.from"),
+            "a VirtualService does not know callers by identity: what the policy sets is left \
+             out, and its callers get what all others get",
+        );
+    }
+
+    fn not_yet(&mut self, present: bool, name: &ObjectRef, field: &str) {
+        let text = "the translation does not know this field yet and leaves it out";
+        self.field(present, (name, ISTIO_CANNOT, field), text);
+    }
+
     fn retry_timeout(
         &mut self,
         name: &ObjectRef,
@@ -52,42 +75,62 @@ impl Found {
         timeout: Option<&Timeout>,
         retry: Option<&Retry>,
     ) {
+        let idle = timeout.is_some_and(|timeout| {
+            let Timeout {
+                request: _,
+                per_try: _,
+                idle,
+                connect: _,
+            } = timeout;
+            idle.is_some()
+        });
         self.field(
-            timeout.is_some_and(|timeout| timeout.idle.is_some()),
+            idle,
             (name, ISTIO_DIFFERS, &format!("{at}.timeout.idle")),
             "Istio bounds idle connections of TCP ports only; HTTP bodies wait without a bound",
         );
-        let Some(retry) = retry else {
-            return;
-        };
-        let at = format!("{at}.retry");
+        if let Some(retry) = retry {
+            self.retry(name, &format!("{at}.retry"), retry);
+        }
+    }
+
+    fn retry(&mut self, name: &ObjectRef, at: &str, retry: &Retry) {
+        let Retry {
+            attempts: _,
+            on,
+            codes: _,
+            grpc_codes,
+            non_idempotent: _,
+            methods: _,
+            backoff,
+            budget,
+            max_body,
+        } = retry;
+        self.not_yet(grpc_codes.is_some(), name, &format!("{at}.grpcCodes"));
         self.field(
-            retry.budget.is_some(),
+            budget.is_some(),
             (name, ISTIO_CANNOT, &format!("{at}.budget")),
             "Istio's retryBudget counts requests under way, not a share of requests over a time; \
              further tries have no budget",
         );
         self.field(
-            retry.max_body.is_some(),
+            max_body.is_some(),
             (name, ISTIO_CANNOT, &format!("{at}.maxBody")),
             "Istio keeps bodies up to the buffer limit of its proxies (1 MiB)",
         );
-        let backoff = retry.backoff.as_ref();
-        self.field(
-            backoff.is_some_and(|backoff| backoff.max.is_some()),
-            (name, ISTIO_DIFFERS, &format!("{at}.backoff.max")),
-            "the longest pause of Istio is ten times the base",
-        );
-        self.field(
-            backoff.is_some_and(|b| {
-                b.base
-                    .as_ref()
-                    .is_some_and(|base| base.duration().is_zero())
-            }),
-            (name, ISTIO_DIFFERS, &format!("{at}.backoff.base")),
-            "Istio has no pause of zero; its own of 25 ms holds",
-        );
-        let on = retry.on.as_deref().unwrap_or_default();
+        if let Some(Backoff { base, max }) = backoff {
+            self.field(
+                max.is_some(),
+                (name, ISTIO_DIFFERS, &format!("{at}.backoff.max")),
+                "the longest pause of Istio is ten times the base",
+            );
+            self.field(
+                base.as_ref().is_some_and(|base| base.duration().is_zero()),
+                (name, ISTIO_DIFFERS, &format!("{at}.backoff.base")),
+                "Istio has no pause of zero; its own of 25 ms holds",
+            );
+        }
+        let on = on.as_deref().unwrap_or_default();
         let has = |wanted: RetryOn| on.contains(&wanted);
         let both = has(RetryOn::Reset) && has(RetryOn::DeadlineExceeded);
         let server = has(RetryOn::ServerError);
@@ -107,22 +150,62 @@ impl Found {
         let Some(defaults) = defaults else {
             return;
         };
+        let Defaults {
+            timeout,
+            retry,
+            hedge,
+            circuit_breaker,
+            order,
+            orders,
+            health,
+            spill,
+            failback,
+            limit,
+            when_limited,
+            when_none_healthy,
+        } = defaults;
         let at = "spec.defaults";
-        self.retry_timeout(name, at, defaults.timeout.as_ref(), defaults.retry.as_ref());
+        self.retry_timeout(name, at, timeout.as_ref(), retry.as_ref());
+        self.not_yet(hedge.is_some(), name, &format!("{at}.hedge"));
+        self.not_yet(
+            circuit_breaker.is_some(),
+            name,
+            &format!("{at}.circuitBreaker"),
+        );
         let spec = FailoverPolicySpec {
-            order: defaults.order.clone(),
-            orders: defaults.orders.clone(),
-            health: defaults.health.clone(),
-            spill: defaults.spill.clone(),
-            failback: defaults.failback.clone(),
-            when_none_healthy: defaults.when_none_healthy,
+            order: order.clone(),
+            orders: orders.clone(),
+            health: health.clone(),
+            spill: spill.clone(),
+            failback: failback.clone(),
+            limit: limit.clone(),
+            when_limited: *when_limited,
+            when_none_healthy: *when_none_healthy,
             ..FailoverPolicySpec::default()
         };
         self.failover(name, at, &spec);
     }
 
     fn failover(&mut self, name: &ObjectRef, at: &str, spec: &FailoverPolicySpec) {
-        let steps = spec.order.as_deref().unwrap_or_default().iter().enumerate();
+        let FailoverPolicySpec {
+            target_refs: _,
+            target_selectors: _,
+            target_all: _,
+            enforcement: _,
+            priority: _,
+            order,
+            orders,
+            health,
+            spill,
+            failback,
+            limit,
+            when_limited,
+            when_none_healthy,
+        } = spec;
+        let when_none_healthy = *when_none_healthy;
+        self.not_yet(limit.is_some(), name, &format!("{at}.limit"));
+        self.not_yet(when_limited.is_some(), name, &format!("{at}.whenLimited"));
+        let steps = order.as_deref().unwrap_or_default().iter().enumerate();
         for (index, _) in steps.filter(|(_, step): &(usize, &Step)| step.service.is_some()) {
             self.field(
                 true,
@@ -131,32 +214,37 @@ impl Found {
             );
         }
         self.field(
-            spec.orders.is_some(),
+            orders.is_some(),
             (name, ISTIO_CANNOT, &format!("{at}.orders")),
             "Istio has one order for all clients; `order` holds for these, too",
         );
         self.field(
-            spec.spill.is_some(),
+            spill.is_some(),
             (name, ISTIO_CANNOT, &format!("{at}.spill")),
             "Istio moves a growing share as soon as fewer than 71 % are healthy, without a ramp",
         );
         self.field(
-            spec.failback.is_some(),
+            failback.is_some(),
             (name, ISTIO_CANNOT, &format!("{at}.failback")),
             "Istio comes back at once",
         );
         self.field(
-            spec.when_none_healthy == Some(WhenNoneHealthy::Any),
+            when_none_healthy == Some(WhenNoneHealthy::Any),
             (name, ISTIO_DIFFERS, &format!("{at}.whenNoneHealthy")),
             "Istio then uses the unreachable and the unready, too",
         );
-        if let Some(health) = &spec.health {
+        if let Some(health) = health {
             self.health(name, &format!("{at}.health"), health);
         }
     }
 
     fn health(&mut self, name: &ObjectRef, at: &str, health: &Health) {
-        let signals = health.signals.as_deref().unwrap_or_default();
+        let Health {
+            signals,
+            eject,
+            probe,
+        } = health;
+        let signals = signals.as_deref().unwrap_or_default();
         self.field(
             signals.contains(&Signal::Session),
             (name, ISTIO_CANNOT, &format!("{at}.signals")),
@@ -168,7 +256,7 @@ impl Found {
             "Istio counts failed connections and timeouts alike",
         );
         self.field(
-            health.probe.is_some(),
+            probe.is_some(),
             (name, ISTIO_CANNOT, &format!("{at}.probe")),
             "Istio does not probe; Kubernetes' readiness probes do",
         );
@@ -177,7 +265,7 @@ impl Found {
             duration: _,
             consecutive: _,
             max_percent,
-        }) = &health.eject
+        }) = eject
         else {
             return;
         };

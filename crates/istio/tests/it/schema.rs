@@ -160,6 +160,34 @@ fn duration(text: Arc<String>) -> i64 {
 }
 
 #[test]
+fn long_lists_are_split() {
+    let Some(folder) = module() else {
+        println!("SKIPPED long_lists_are_split: `go mod download {MODULE}` does not work here");
+        return;
+    };
+    let schemas = schemas(folder);
+    let from: Vec<String> = (0..1030)
+        .map(|n| format!("{{namespaces: [n{n}]}}"))
+        .collect();
+    let short = vec!["{from: [{namespaces: [a]}]}"; 600].join(", ");
+    let text = format!(
+        "apiVersion: tacit.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {{name: a, namespace: b}}\n\
+         spec: {{targetAll: {{}}, action: Deny, rules: [{{from: [{}]}}, {short}]}}\n",
+        from.join(", ")
+    );
+    let objects = translated(&text).2.objects;
+    let of = |object: &&Value| object["kind"] == "AuthorizationPolicy";
+    let rules = objects
+        .iter()
+        .filter(of)
+        .map(|o| o["spec"]["rules"].as_array().unwrap().len());
+    assert_eq!(rules.collect::<Vec<_>>(), [512, 91]);
+    for object in &objects {
+        assert_eq!(problems(&schemas, object, &mut 0), [""; 0]);
+    }
+}
+
+#[test]
 fn wrong_objects_are_found() {
     let Some(folder) = module() else {
         println!("SKIPPED wrong_objects_are_found: `go mod download {MODULE}` does not work here");
