@@ -16,21 +16,19 @@ pub(crate) struct Ports {
     pub(crate) only: Option<BTreeSet<u16>>,
     /// What is known of the ports that workloads and Services name.
     pub(crate) known: BTreeMap<u16, Protocol>,
-    /// Ports that are HTTP at some workloads of the target and not at others.
+    /// Ports that are HTTP at some workloads of the target only; known as TCP.
     pub(crate) mixed: BTreeSet<u16>,
 }
 
 impl Ports {
     /// Ports on which Istio and Tacit both read requests.
     fn http(&self) -> BTreeSet<u16> {
-        let known = self.known.iter();
-        let http = known
-            .filter(|(port, protocol)| **protocol == Protocol::Http && !self.mixed.contains(port));
-        http.map(|(port, _)| *port).collect()
+        let known = self.known.keys().copied();
+        known.filter(|port| self.is_http(*port)).collect()
     }
 
     pub(crate) fn is_http(&self, port: u16) -> bool {
-        self.known.get(&port) == Some(&Protocol::Http) && !self.mixed.contains(&port)
+        self.known.get(&port) == Some(&Protocol::Http)
     }
 
     /// `wanted` as far as the target has them; nothing if it has none.

@@ -110,8 +110,10 @@ impl Target {
 
 fn merge(ports: &mut Ports, of_workload: BTreeMap<u16, Protocol>) {
     for (port, protocol) in of_workload {
-        let known = *ports.known.entry(port).or_insert(protocol);
-        if known != protocol {
+        let known = ports.known.entry(port).or_insert(protocol);
+        if *known != protocol {
+            // Where it is not HTTP, conditions on requests must not count.
+            *known = Protocol::Tcp;
             ports.mixed.insert(port);
         }
     }

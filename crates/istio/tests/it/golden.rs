@@ -71,3 +71,23 @@ fn every_finding_is_in_the_table_and_has_a_place() {
         }
     }
 }
+
+#[test]
+fn the_guide_shows_what_comes_out() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/user/istio.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let blocks: Vec<&str> = guide
+        .split("```yaml\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: ledger, namespace: shop}\n\
+                   spec: {selector: {app: ledger}, \
+                   ports: [{name: http, port: 80, targetPort: 8080}]}\n---\n";
+    let objects = translated(&(service.to_owned() + blocks[0])).2.objects;
+    let policies = objects
+        .iter()
+        .filter(|object| object["kind"] == "AuthorizationPolicy");
+    let documents: Vec<String> = policies.map(tacit_api::print::yaml).collect();
+    assert_eq!(documents.join("---\n"), blocks[1]);
+}

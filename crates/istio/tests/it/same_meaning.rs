@@ -37,10 +37,19 @@ const WORKLOADS: &[Endpoint] = &[
         "y-1",
         "a",
         &[("app", "y"), ("tier", "back")],
-        &[(8080, true), (7000, true)],
+        &[(8080, true), (7100, true)],
     ),
     ("z-1", "b", &[("app", "z")], &[(8080, true), (5432, false)]),
 ];
+
+/// The workloads; with `mixed`, one port is HTTP at one of them and not at another.
+fn workloads(mixed: bool) -> Vec<Endpoint> {
+    let mut found = WORKLOADS.to_vec();
+    if mixed {
+        found[2].3 = &[(8080, true), (7000, true)];
+    }
+    found
+}
 
 /// Name, namespace, selector, ports.
 const SERVICES: &[(&str, &str, &str, &str)] = &[
@@ -61,6 +70,12 @@ const SERVICES: &[(&str, &str, &str, &str)] = &[
         "a",
         "{tier: back}",
         "{name: http, port: 80, targetPort: 8080}",
+    ),
+    (
+        "admin",
+        "a",
+        "{tier: back}",
+        "{name: tcp, port: 91, targetPort: 9090}",
     ),
     (
         "y",
@@ -105,7 +120,7 @@ const HEADS: &[Request<'static>] = &[
 ];
 
 /// A mesh as text.
-fn mesh(deny: bool, workspaces: usize, policies: &[String]) -> String {
+fn mesh(deny: bool, mixed: bool, workspaces: usize, policies: &[String]) -> String {
     let mut text = String::new();
     let default = if deny { "Deny" } else { "Authenticated" };
     let mut object = |version: &str, kind: &str, metadata: &str, spec: &str| {
@@ -124,7 +139,7 @@ fn mesh(deny: bool, workspaces: usize, policies: &[String]) -> String {
         let spec = format!("selector: {selector}, ports: [{ports}]");
         object("v1", "Service", &metadata, &spec);
     }
-    for (name, namespace, labels, ports) in WORKLOADS {
+    for (name, namespace, labels, ports) in workloads(mixed) {
         let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{k}: {v}")).collect();
         let metadata = format!(
             "name: {name}, namespace: {namespace}, labels: {{{}}}",
@@ -174,6 +189,7 @@ fn policy() -> impl Strategy<Value = (&'static str, String)> {
         "a targetRefs: [{group: '', kind: Service, name: x}]",
         "a targetRefs: [{group: '', kind: Service, name: raw}]",
         "a targetRefs: [{group: '', kind: Service, name: back}]",
+        "a targetRefs: [{group: '', kind: Service, name: admin}]",
         "a targetRefs: [{group: '', kind: Service, name: y}]",
         "b targetRefs: [{group: '', kind: Service, name: z}]",
         "a targetAll: {}",
@@ -241,6 +257,7 @@ fn callers() -> Vec<Peer> {
         Some("spiffe://cluster.local/ns/a/sa/x"),
         Some("spiffe://cluster.local/ns/b/sa/z"),
         Some("spiffe://cluster.local/ns/c/sa/c"),
+        Some("spiffe://cluster.local/ns/ab/sa/x"),
         Some("spiffe://other/ns/a/sa/x"),
     ];
     let addresses = ["10.1.2.3:1", "10.1.9.9:1", "10.2.0.1:1"];
@@ -266,7 +283,7 @@ struct Compared {
     alike: bool,
 }
 
-fn compare(text: &str) -> (bool, Vec<Compared>) {
+fn compare(mixed: bool, text: &str) -> (bool, Vec<Compared>) {
     let (compiler, _, translation) = translated(text);
     let stricter = translation
         .findings
@@ -274,7 +291,7 @@ fn compare(text: &str) -> (bool, Vec<Compared>) {
         .any(|finding| &*finding.code == "TCT2002");
     let s = Snapshot::build(Generation::default(), compiler.tables()).unwrap();
     let mut found = Vec::new();
-    for (name, namespace, labels, ports) in WORKLOADS {
+    for (name, namespace, labels, ports) in workloads(mixed) {
         let local = &s.workloads[&WorkloadName::parse(namespace, name).unwrap()];
         let labels: BTreeMap<&str, &str> = labels.iter().copied().collect();
         let target = Workload {
@@ -284,7 +301,7 @@ fn compare(text: &str) -> (bool, Vec<Compared>) {
         for peer in callers() {
             let id = peer.identity.as_ref().map(ToString::to_string);
             let principal = id.as_deref().map(|id| id.trim_start_matches("spiffe://"));
-            for (port, http) in *ports {
+            for (port, http) in ports {
                 let istio = |request| {
                     let call = Call {
                         principal,
@@ -331,8 +348,8 @@ fn compare(text: &str) -> (bool, Vec<Compared>) {
     (stricter, found)
 }
 
-fn check(text: &str) -> Result<(bool, usize), TestCaseError> {
-    let (stricter, found) = compare(text);
+fn check(mixed: bool, text: &str) -> Result<(bool, usize), TestCaseError> {
+    let (stricter, found) = compare(mixed, text);
     let allowed = found.iter().filter(|one| one.istio && one.alike).count();
     for Compared {
         call,
@@ -351,10 +368,11 @@ fn check(text: &str) -> Result<(bool, usize), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
     fn istio_decides_alike(
         deny in any::<bool>(),
+        mixed in any::<bool>(),
         workspaces in 0_usize..4,
         policies in proptest::collection::vec(policy(), 0..5),
     ) {
@@ -364,7 +382,7 @@ proptest! {
                  metadata: {{name: p{index}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n"
             )
         }).collect();
-        check(&mesh(deny, workspaces, &policies))?;
+        check(mixed, &mesh(deny, mixed, workspaces, &policies))?;
     }
 }
 
@@ -373,6 +391,6 @@ fn a_mesh_without_findings_is_compared_exactly() {
     let policy = "apiVersion: tacit.dev/v1alpha1\nkind: AccessPolicy\n\
                   metadata: {name: p, namespace: a}\nspec: {targetRefs: [{group: '', kind: Service, \
                   name: x}], action: Allow, rules: [{from: [{namespaces: [c]}]}]}\n---\n";
-    let (stricter, allowed) = check(&mesh(false, 0, &[policy.to_owned()])).unwrap();
+    let (stricter, allowed) = check(false, &mesh(false, false, 0, &[policy.to_owned()])).unwrap();
     assert!(!stricter && allowed > 50, "{stricter} {allowed}");
 }
