@@ -159,6 +159,9 @@ fn conditions(r: &Resilience) -> String {
         // Istio's `gateway-error` means every broken connection and timeout, too.
         codes.extend([502, 503, 504]);
     }
+    if !codes.is_empty() {
+        words.push("retriable-status-codes".to_owned());
+    }
     words.extend(codes.iter().map(ToString::to_string));
     words.join(",")
 }

@@ -376,21 +376,51 @@ proptest! {
         workspaces in 0_usize..4,
         policies in proptest::collection::vec(policy(), 0..5),
     ) {
-        let policies: Vec<String> = policies.iter().enumerate().map(|(index, (namespace, spec))| {
-            format!(
-                "apiVersion: tacit.dev/v1alpha1\nkind: AccessPolicy\n\
-                 metadata: {{name: p{index}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n"
-            )
-        }).collect();
+        let written = |(index, policy): (usize, &(&str, String))| {
+            written(index, policy.0, &policy.1)
+        };
+        let policies: Vec<String> = policies.iter().enumerate().map(written).collect();
         check(mixed, &mesh(deny, mixed, workspaces, &policies))?;
     }
 }
 
+/// A policy as text.
+fn written(index: usize, namespace: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: tacit.dev/v1alpha1\nkind: AccessPolicy\n\
+         metadata: {{name: p{index}, namespace: {namespace}}}\nspec: {{{spec}}}\n---\n"
+    )
+}
+
+/// Which combinations are exact, and which are stricter.
 #[test]
-fn a_mesh_without_findings_is_compared_exactly() {
-    let policy = "apiVersion: tacit.dev/v1alpha1\nkind: AccessPolicy\n\
-                  metadata: {name: p, namespace: a}\nspec: {targetRefs: [{group: '', kind: Service, \
-                  name: x}], action: Allow, rules: [{from: [{namespaces: [c]}]}]}\n---\n";
-    let (stricter, allowed) = check(false, &mesh(false, false, 0, &[policy.to_owned()])).unwrap();
-    assert!(!stricter && allowed > 50, "{stricter} {allowed}");
+fn ports_that_no_allow_is_about() {
+    let service = |name: &str| {
+        format!("targetRefs: [{{group: '', kind: Service, name: {name}}}], action: Allow")
+    };
+    let labels = "targetSelectors: [{group: tacit.dev, kind: Workload, matchLabels: ";
+    let by_labels = |pair: &str| format!("{labels}{{{pair}}}}}], action: Allow");
+    let everything = "targetAll: {}, action: Allow".to_owned();
+    let only_c = ", rules: [{from: [{namespaces: [c]}]}]";
+    let cases = [
+        (vec![service("x")], false),
+        (vec![service("x"), service("raw")], false),
+        (vec![service("x"), service("back")], false),
+        (vec![service("x"), service("admin")], true),
+        (vec![service("x"), service("y")], false),
+        (vec![service("x"), by_labels("tier: back")], true),
+        (vec![service("x"), by_labels("app: x")], false),
+        (vec![service("x"), by_labels("app: y")], false),
+        (vec![service("admin"), everything], false),
+    ];
+    for (specs, expected) in cases {
+        let policies: Vec<String> = specs
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| written(index, "a", &format!("{spec}{only_c}")))
+            .collect();
+        let (stricter, allowed) = check(false, &mesh(false, false, 0, &policies)).unwrap();
+        assert_eq!(stricter, expected, "{specs:?}");
+        assert!(allowed > 50, "{allowed} calls are allowed: {specs:?}");
+    }
 }
