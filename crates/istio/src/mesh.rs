@@ -55,6 +55,18 @@ fn tell_mesh(world: &mut World<'_>, object: &ObjectRef) {
     let Some(Object::Mesh(mesh)) = world.object(object).map(|found| &found.value) else {
         return;
     };
+    for (name, message) in elsewhere(&mesh.spec) {
+        let field = format!("spec.{name}");
+        world.say(object, ISTIO_ELSEWHERE, &field, message.to_owned());
+    }
+    if mesh.spec.max_offline.is_some() {
+        let message = "Istio's proxies go on without istiod until their certificates end";
+        world.say(object, ISTIO_CANNOT, "spec.maxOffline", message.to_owned());
+    }
+}
+
+/// The fields that are written and that no object of Istio has, with where they are set.
+fn elsewhere(spec: &MeshSpec) -> Vec<(&'static str, &'static str)> {
     let MeshSpec {
         trust_domain,
         cluster,
@@ -65,65 +77,39 @@ fn tell_mesh(world: &mut World<'_>, object: &ObjectRef) {
         workload_addresses,
         default_access: _,
         certificates,
-        max_offline,
+        max_offline: _,
         egress,
         jwt_providers,
         subjects,
         defaults: _,
-    } = &mesh.spec;
-    let egress_message = "meshConfig.outboundTrafficPolicy says what may leave the mesh";
-    let elsewhere = [
+    } = spec;
+    let (addresses, named) = (
+        "Kubernetes gives addresses",
+        "the installation of istiod names it",
+    );
+    let egress_where = "meshConfig.outboundTrafficPolicy says what may leave the mesh";
+    let lifetime = "SECRET_TTL of the proxies is the lifetime";
+    let domain = "meshConfig.trustDomain must be the same";
+    let fields = [
+        (trust_domain.is_some(), "trustDomain", domain),
+        (cluster.is_some(), "cluster", named),
+        (network.is_some(), "network", named),
         (
-            "trustDomain",
-            trust_domain.is_some(),
-            "meshConfig.trustDomain must be the same",
-        ),
-        (
-            "cluster",
-            cluster.is_some(),
-            "the installation of istiod names the cluster",
-        ),
-        (
-            "network",
-            network.is_some(),
-            "the installation of istiod names the network",
-        ),
-        (
-            "localities",
             localities.is_some(),
+            "localities",
             "the labels of Kubernetes' nodes say where",
         ),
+        (service_addresses.is_some(), "serviceAddresses", addresses),
+        (workload_addresses.is_some(), "workloadAddresses", addresses),
+        (certificates.is_some(), "certificates", lifetime),
+        (egress.is_some(), "egress", egress_where),
         (
-            "serviceAddresses",
-            service_addresses.is_some(),
-            "Kubernetes gives addresses",
-        ),
-        (
-            "workloadAddresses",
-            workload_addresses.is_some(),
-            "Kubernetes gives addresses",
-        ),
-        (
-            "certificates",
-            certificates.is_some(),
-            "SECRET_TTL of the proxies is the lifetime",
-        ),
-        (
-            "jwtProviders",
             jwt_providers.is_some(),
+            "jwtProviders",
             "a RequestAuthentication names issuers",
         ),
-        ("subjects", subjects.is_some(), "Kubernetes says who is who"),
-        ("egress", egress.is_some(), egress_message),
+        (subjects.is_some(), "subjects", "Kubernetes says who is who"),
     ];
-    for (name, written, message) in elsewhere {
-        if written {
-            let field = format!("spec.{name}");
-            world.say(object, ISTIO_ELSEWHERE, &field, message.to_owned());
-        }
-    }
-    if max_offline.is_some() {
-        let message = "Istio's proxies go on without istiod until their certificates end";
-        world.say(object, ISTIO_CANNOT, "spec.maxOffline", message.to_owned());
-    }
+    let written = fields.into_iter().filter(|(written, _, _)| *written);
+    written.map(|(_, name, message)| (name, message)).collect()
 }

@@ -145,6 +145,11 @@ fn methods(r: &Resilience) -> Option<BTreeSet<String>> {
     )
 }
 
+/// True for a status code that Istio takes: it refuses those that have no name.
+pub(crate) fn is_registered(code: u16) -> bool {
+    matches!(code, 400..=418 | 421..=426 | 428 | 429 | 431 | 451 | 500..=508 | 510 | 511)
+}
+
 /// When a try is repeated, in Istio's words.
 fn conditions(r: &Resilience) -> String {
     let on = &r.when.value.on;
@@ -152,7 +157,8 @@ fn conditions(r: &Resilience) -> String {
     if on.contains(&RetryOn::Reset) || on.contains(&RetryOn::DeadlineExceeded) {
         words.push("reset".to_owned());
     }
-    let mut codes = r.when.value.codes.clone();
+    let codes = r.when.value.codes.iter().copied();
+    let mut codes: BTreeSet<u16> = codes.filter(|code| is_registered(*code)).collect();
     if on.contains(&RetryOn::ServerError) {
         words.push("5xx".to_owned());
     } else if on.contains(&RetryOn::GatewayError) {

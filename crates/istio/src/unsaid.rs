@@ -7,6 +7,7 @@ use tacit_api::{FailoverPolicySpec, Object};
 use tacit_compiler::findings::{Code, ISTIO_CANNOT, ISTIO_DIFFERS};
 use tacit_model::ObjectRef;
 
+use crate::retries::is_registered;
 use crate::world::World;
 
 /// Says so of every object in force.
@@ -98,7 +99,7 @@ impl Found {
         let Retry {
             attempts: _,
             on,
-            codes: _,
+            codes,
             grpc_codes,
             non_idempotent: _,
             methods: _,
@@ -106,6 +107,13 @@ impl Found {
             budget,
             max_body,
         } = retry;
+        for (index, code) in codes.iter().flatten().enumerate() {
+            self.field(
+                !is_registered(*code),
+                (name, ISTIO_CANNOT, &format!("{at}.codes[{index}]")),
+                "Istio refuses a status code that has no registered name",
+            );
+        }
         self.not_yet(grpc_codes.is_some(), name, &format!("{at}.grpcCodes"));
         self.field(
             budget.is_some(),
