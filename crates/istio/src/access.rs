@@ -13,7 +13,7 @@ use tacit_model::labels::Labels;
 use tacit_model::tables::{AccessRow, DefaultAccess};
 use tacit_model::{ObjectRef, ServiceName};
 
-use crate::callers::source;
+use crate::callers::{is_pointer, source};
 use crate::object::{Draft, Kind, Objects, texts};
 use crate::operations::{Operation, Ports, is_wildcard, operations};
 use crate::targets::{Target, compatible, implies, targets};
@@ -385,6 +385,20 @@ fn tell_callers(world: &mut World<'_>, object: &ObjectRef, rule: &Rule, action: 
                 object,
                 ISTIO_STRICTER,
                 &format!("{at}.unauthenticated"),
+                message,
+            );
+        }
+        if is_pointer(world, from) {
+            let what = match action {
+                Action::Allow => "nobody is meant",
+                Action::Deny => "everybody of that domain is meant",
+            };
+            let message =
+                format!("Istio takes cluster.local in names for its own trust domain: {what}");
+            world.say(
+                object,
+                ISTIO_STRICTER,
+                &format!("{at}.trustDomain"),
                 message,
             );
         }

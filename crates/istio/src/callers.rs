@@ -10,6 +10,9 @@ use tacit_model::{Namespace, ServiceAccount, WorkspaceName};
 use crate::object::texts;
 use crate::world::World;
 
+/// The trust domain that Istio replaces by its own in principals.
+const LOCAL: &str = "cluster.local";
+
 /// Whom an entry names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -52,6 +55,12 @@ pub(crate) fn who(world: &World<'_>, from: &From, action: Action) -> Who {
     }
     let local = &world.s.mesh.trust_domain;
     let domain = trust_domain.as_ref().unwrap_or(local);
+    if is_pointer(world, from) {
+        return match action {
+            Action::Allow => Who::Nobody,
+            Action::Deny => Who::Principals([format!("{domain}/*")].into()),
+        };
+    }
     let members = workspaces.as_ref().map(|names| members(world, names));
     if members.is_some() && domain != local {
         return Who::Nobody;
@@ -81,6 +90,16 @@ pub(crate) fn who(world: &World<'_>, from: &From, action: Action) -> Who {
     } else {
         Who::Principals(found)
     }
+}
+
+/// True if an entry names identities of another domain by the name that Istio takes for the
+/// local one, whatever that is. Only a pattern for the whole domain means what it says.
+pub(crate) fn is_pointer(world: &World<'_>, from: &From) -> bool {
+    let named = from.namespaces.is_some() || from.service_accounts.is_some();
+    let domain = from.trust_domain.as_ref();
+    named
+        && domain
+            .is_some_and(|domain| domain.as_str() == LOCAL && *domain != world.s.mesh.trust_domain)
 }
 
 fn principal(domain: &TrustDomain, namespace: &Namespace, account: &ServiceAccount) -> String {
