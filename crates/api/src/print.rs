@@ -104,7 +104,7 @@ fn mapping(map: &Map<String, Value>, indent: usize, out: &mut String) {
             | Value::Object(_)
             | Value::String(_) => {
                 out.push(' ');
-                out.push_str(&scalar(value));
+                out.push_str(&scalar_at(value, indent + 2));
                 out.push('\n');
             }
         }
@@ -127,11 +127,37 @@ fn sequence(items: &[Value], indent: usize, out: &mut String) {
             | Value::Number(_)
             | Value::Object(_)
             | Value::String(_) => {
-                out.push_str(&scalar(item));
+                out.push_str(&scalar_at(item, indent + 2));
                 out.push('\n');
             }
         }
     }
+}
+
+/// A scalar whose further lines, if it has any, stand at `indent`.
+fn scalar_at(value: &Value, indent: usize) -> String {
+    match value {
+        Value::String(string) if is_block(string) => {
+            let margin = format!("\n{}", " ".repeat(indent));
+            let lines = string.lines().map(|line| format!("{margin}{line}"));
+            format!("|-{}", lines.collect::<String>())
+        }
+        Value::Array(_)
+        | Value::Bool(_)
+        | Value::Null
+        | Value::Number(_)
+        | Value::Object(_)
+        | Value::String(_) => scalar(value),
+    }
+}
+
+/// True for several lines that no reader takes otherwise than they stand there.
+fn is_block(string: &str) -> bool {
+    let plain = |line: &str| line.trim() == line && !line.is_empty();
+    let lines = string.split('\n');
+    string.contains('\n')
+        && lines.clone().all(plain)
+        && string.chars().all(|c| c == '\n' || is_printable(c))
 }
 
 fn scalar(value: &Value) -> String {

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tacit_model::Namespace;
 use tacit_model::hosting::{IdentityPattern, InvalidPattern};
+use tacit_model::names::InvalidName;
 
 /// A service mesh that applications never have to mention.
 ///
@@ -43,6 +45,11 @@ Examples:
   tacit why shop/web http://hello.shop/
   tacit why shop/web http://ledger.shop/accounts/1 --method POST
   tacit why shop/web tcp://db.shop:5432";
+
+const TRANSLATE_EXAMPLES: &str = "\
+Examples:
+  tacit translate --to istio -f mesh/ | kubectl apply -f -
+  tacit translate --to istio -f mesh/ -o json --strict > istio.json";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -119,6 +126,10 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Make a one-time token with which another machine's node joins.
     Token(TokenArgs),
+    /// Write the objects of another mesh that run the same intent.
+    ///
+    /// What the other mesh cannot express is said on standard error, with its place.
+    Translate(TranslateArgs),
     /// Bring up the control plane and the node proxy of this machine, and keep them up.
     Up(UpArgs),
     /// Wait until an object is in force everywhere.
@@ -371,6 +382,45 @@ pub(crate) struct TokenArgs {
     /// machine that is not as trusted as the mesh itself.
     #[arg(long = "may-host", value_name = "NAMESPACE/SERVICEACCOUNT", value_parser = pattern)]
     pub(crate) identities: Vec<IdentityPattern>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = TRANSLATE_EXAMPLES)]
+pub(crate) struct TranslateArgs {
+    /// The other mesh.
+    #[arg(long, value_enum)]
+    pub(crate) to: OtherMesh,
+    /// Files or directories of YAML, or `-` for standard input.
+    #[arg(short, long, required = true, num_args = 1..)]
+    pub(crate) file: Vec<PathBuf>,
+    /// How to print the objects.
+    #[arg(short, long, value_enum, default_value = "yaml")]
+    pub(crate) output: ObjectFormat,
+    /// Exit with 1 if something cannot be expressed, or only otherwise than it is meant.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Istio's root namespace (`meshConfig.rootNamespace`).
+    #[arg(long, value_name = "NAMESPACE", default_value = "istio-system", value_parser = namespace)]
+    pub(crate) istio_root: Namespace,
+}
+
+/// A mesh that objects can be written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OtherMesh {
+    Istio,
+}
+
+/// How to print objects that other programs read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ObjectFormat {
+    /// One `List`.
+    Json,
+    /// Documents.
+    Yaml,
+}
+
+fn namespace(text: &str) -> Result<Namespace, InvalidName> {
+    text.try_into()
 }
 
 fn pattern(text: &str) -> Result<IdentityPattern, InvalidPattern> {

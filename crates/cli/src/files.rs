@@ -14,35 +14,18 @@ use crate::output;
 
 /// Reads files as the control plane would, and prints what it would find.
 pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    let mut files = Vec::new();
-    for path in &args.file {
-        files.extend(yaml_files(path)?);
-    }
-    let parsed = files
-        .iter()
-        .map(|file| parse(file))
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let parsed = parse_all(&args.file)?;
     let objects: usize = parsed.iter().map(|(_, parsed)| parsed.objects.len()).sum();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    });
-    let checked = tacit_compiler::check_files(parsed, now);
-    let text = || {
-        let findings = checked
-            .findings
-            .iter()
-            .map(|finding| format!("{finding}\n"));
-        findings.collect::<Vec<_>>().join("\n")
-    };
+    let files = parsed.len();
+    let checked = tacit_compiler::check_files(parsed, now());
+    let text = || shown(&checked.findings);
     if args.output != Format::Table || !checked.findings.is_empty() {
         output::data(&output::formatted(args.output, &checked.findings, text)?);
     }
     let errors = count(&checked.findings, Severity::Error);
     let warnings = count(&checked.findings, Severity::Warning);
     output::note(&format!(
-        "{} files, {objects} objects, {errors} errors, {warnings} warnings",
-        files.len()
+        "{files} files, {objects} objects, {errors} errors, {warnings} warnings"
     ));
     if let Some(first) = checked.findings.first() {
         output::note(&format!("`tacit explain {}` says more", first.code));
@@ -54,7 +37,30 @@ pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-fn count(findings: &[Finding], severity: Severity) -> usize {
+/// Reads all files that are named, or that named directories have.
+pub(crate) fn parse_all(paths: &[PathBuf]) -> Result<Vec<(Arc<str>, Parsed)>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(yaml_files(path)?);
+    }
+    files.iter().map(|file| parse(file)).collect()
+}
+
+/// Unix seconds, for grants that end.
+pub(crate) fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}
+
+/// Findings for people, with a line between them.
+pub(crate) fn shown(findings: &[Finding]) -> String {
+    let findings = findings.iter().map(|finding| format!("{finding}\n"));
+    findings.collect::<Vec<_>>().join("\n")
+}
+
+pub(crate) fn count(findings: &[Finding], severity: Severity) -> usize {
     findings
         .iter()
         .filter(|finding| finding.severity == severity)

@@ -15,6 +15,7 @@ mod output;
 mod questions;
 mod roles;
 mod session;
+mod translate;
 mod up;
 
 use args::{Cli, Command};
@@ -54,6 +55,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Sample(args) => roles::sample(args),
         Command::Status(args) => questions::status(&place, &args),
         Command::Token(args) => objects::token(&place, &args),
+        Command::Translate(args) => translate::translate(&args),
         Command::Up(args) => up::up(&place, &args),
         Command::Wait(args) => questions::wait(&place, &args),
         Command::Why(args) => questions::why(&place, &args),

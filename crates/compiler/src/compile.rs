@@ -11,7 +11,7 @@ use tacit_model::status::ObjectStatus;
 use tacit_model::tables::{
     AccessRow, ClassKey, ClassRow, NamespaceRow, RunGrantRow, ServiceRow, WorkloadRow,
 };
-use tacit_model::{Row, ServiceName, Tables};
+use tacit_model::{Namespace, PolicyName, Row, ServiceName, Tables, WorkspaceName};
 
 use crate::access::{self, ServicePorts};
 use crate::armed::Map;
@@ -43,6 +43,9 @@ pub(crate) struct Compiled {
     pub(crate) addresses: Addresses,
     pub(crate) wake_at: Option<i64>,
     pub(crate) ranges: Option<Ranges>,
+    pub(crate) access_targets: BTreeMap<PolicyName, Vec<Hit>>,
+    /// The namespaces of each workspace.
+    pub(crate) members: BTreeMap<WorkspaceName, BTreeSet<Namespace>>,
 }
 
 /// Which version of an object is in force.
@@ -127,6 +130,8 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
         addresses: given.addresses,
         wake_at,
         ranges: Some(mesh.settings.ranges),
+        access_targets: access_targets(&placed),
+        members: mesh.world.tenants().all_members(&mesh.index.namespaces),
         tables: tables(
             &mesh,
             &placed,
@@ -157,12 +162,7 @@ fn sort_out<'a>(judged: &[Judged<'a>], settings: Settings<'a>) -> Mesh<'a> {
     }
 }
 
-fn selector(
-    hit: &Hit,
-) -> Option<(
-    &BTreeSet<tacit_model::Namespace>,
-    &tacit_model::labels::Labels,
-)> {
+fn selector(hit: &Hit) -> Option<(&BTreeSet<Namespace>, &tacit_model::labels::Labels)> {
     match hit {
         Hit::Workloads { namespaces, labels } => Some((namespaces, labels)),
         Hit::All { .. } | Hit::Route { .. } | Hit::Service { .. } => None,
@@ -191,6 +191,13 @@ fn classes(
         access::attach(&policy.name, &policy.hits, &mut classes);
     }
     classes
+}
+
+fn access_targets(placed: &[Placed<'_>]) -> BTreeMap<PolicyName, Vec<Hit>> {
+    let policies = placed.iter().filter(|policy| is_access(policy));
+    policies
+        .map(|policy| (policy.name.clone(), policy.hits.clone()))
+        .collect()
 }
 
 fn is_access(policy: &Placed<'_>) -> bool {

@@ -8,8 +8,7 @@ use tacit_model::{Namespace, ObjectRef};
 mod codes;
 mod page;
 
-pub use codes::CODES;
-pub(crate) use codes::*;
+pub use codes::*;
 pub use page::{Example, GROUPS, Group, example, meaning, page};
 
 /// A kind of finding. The page `docs/findings.md` is made of these.
@@ -86,8 +85,9 @@ impl<'a> Report<'a> {
     }
 }
 
-/// A finding about a field of an object.
-pub(crate) fn at(
+/// A finding about a field of an object; its fix is the one of the code unless `fix` says better.
+#[must_use]
+pub fn at(
     object: &Located<Object>,
     code: Code,
     field: &str,

@@ -30,9 +30,11 @@ mod targets;
 mod values;
 pub mod workspace;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tacit_api::{Located, Object};
-use tacit_model::Tables;
 use tacit_model::access::Cidr;
+use tacit_model::{Namespace, PolicyName, Tables, WorkspaceName};
 
 use crate::compile::{Compiled, Version, compile};
 use crate::state::Inputs;
@@ -41,7 +43,8 @@ pub use delta::{
     Addresses, Checked, Files, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written,
 };
 pub use judge::problems;
-pub use offline::check_files;
+pub use offline::{check_files, compile_files};
+pub use targets::{Closeness, Hit};
 
 /// What was written and observed so far, and the tables that it compiles to.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +99,19 @@ impl Compiler {
                 (Version::Written, Written::Duplicate(_) | Written::Unparsable(_)) => None,
             }
         })
+    }
+
+    /// What each AccessPolicy applies to, whether or not workloads are there now; also those
+    /// that deny because they have no valid version.
+    #[must_use]
+    pub fn access_targets(&self) -> &BTreeMap<PolicyName, Vec<Hit>> {
+        &self.compiled.access_targets
+    }
+
+    /// The namespaces of each workspace: those with an object, and those that it names in full.
+    #[must_use]
+    pub fn workspace_members(&self) -> &BTreeMap<WorkspaceName, BTreeSet<Namespace>> {
+        &self.compiled.members
     }
 
     /// The address ranges in force; nothing before the first change.

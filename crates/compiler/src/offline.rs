@@ -16,6 +16,15 @@ use crate::{Compiler, Ranges};
 /// assumed to be there. `now` is in unix seconds.
 #[must_use]
 pub fn check_files(files: impl IntoIterator<Item = (Arc<str>, Parsed)>, now: i64) -> Checked {
+    compile_files(files, now).1
+}
+
+/// Like [`check_files`], and gives what the files compile to.
+#[must_use]
+pub fn compile_files(
+    files: impl IntoIterator<Item = (Arc<str>, Parsed)>,
+    now: i64,
+) -> (Compiler, Checked) {
     let files = Files::group(files, &BTreeMap::new());
     let named: BTreeSet<NodeName> = files.written.values().filter_map(node_of).collect();
     let upsert = |(key, written)| Upsert {
@@ -39,10 +48,11 @@ pub fn check_files(files: impl IntoIterator<Item = (Arc<str>, Parsed)>, now: i64
         nodes,
         ..InputDelta::default()
     });
-    Checked {
+    let checked = Checked {
         findings: output.findings,
         statuses: output.statuses,
-    }
+    };
+    (compiler, checked)
 }
 
 fn node_of(written: &Written) -> Option<NodeName> {

@@ -28,7 +28,7 @@ pub(crate) enum Scope {
 
 /// How closely a target names what it hits. The closest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Closeness {
+pub enum Closeness {
     /// A rule of a route, by its name.
     Rule,
     /// A route, by its name.
@@ -47,7 +47,7 @@ pub(crate) enum Closeness {
 
 /// Things that a target hits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Hit {
+pub enum Hit {
     /// Everything in these namespaces.
     All {
         /// What people call it: `Namespace/shop`, `Mesh/default`.

@@ -227,6 +227,16 @@ impl<'a> Tenants<'a> {
         rows
     }
 
+    /// The namespaces of each workspace: those of `known`, and those that it names in full.
+    #[must_use]
+    pub fn all_members(
+        &self,
+        known: &BTreeSet<Namespace>,
+    ) -> BTreeMap<WorkspaceName, BTreeSet<Namespace>> {
+        let of = |tenant: &Tenant<'a>| (tenant.name.clone(), self.members(tenant, known));
+        self.tenants.iter().map(of).collect()
+    }
+
     /// Known namespaces, and those that `members` names in full, that belong to the workspace.
     fn members(&self, tenant: &Tenant<'_>, known: &BTreeSet<Namespace>) -> BTreeSet<Namespace> {
         let written = tenant.spec.members.iter().flatten();

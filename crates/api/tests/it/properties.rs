@@ -224,6 +224,11 @@ const TRICKY: &[&str] = &[
     "'",
     "\"",
     "\t",
+    "two\nlines",
+    "a: b\n# no comment\n- item\n---\n...",
+    "a\n\nb",
+    "a\n b",
+    "\n",
 ];
 
 fn text() -> impl Strategy<Value = String> {

@@ -21,4 +21,5 @@ mod probe;
 mod readme;
 mod routes;
 mod support;
+mod translate;
 mod wrong_input;

@@ -19,7 +19,7 @@ macro_rules! codes {
         $name:ident = $code:literal, $severity:ident, $title:literal, $cause:literal, $fix:literal
         $(, circumstance $why:literal)?;
     )*) => {
-        $(pub(crate) const $name: Code = Code {
+        $(#[doc = $title] pub const $name: Code = Code {
             code: $code,
             severity: Severity::$severity,
             title: $title,
@@ -301,7 +301,7 @@ codes! {
         "An earlier rule of the route matches exactly the same requests, and the first one counts.",
         "Remove one of the two, or say what tells them apart.";
     NO_BACKEND = "TCT1805", Warning, "Rule without a backend",
-        "A rule that names no backend and no redirect answers all requests that it matches with 404.",
+        "A rule without a backend and a redirect answers each request that it matches with 404.",
         "Add backendRefs, or a RequestRedirect.";
     NO_WEIGHT = "TCT1806", Warning, "Only backends of weight 0",
         "A weight of 0 means no requests; if all have it, the rule answers 500.",
@@ -311,4 +311,24 @@ codes! {
          in both.",
         "Change it where it is written, or delete it there first.",
         circumstance "it takes two writers, the watched directory and the API.";
+    ISTIO_CANNOT = "TCT2001", Warning, "Istio cannot express it",
+        "Istio's objects have nothing that says this. The translation leaves it out.",
+        "Remove the field if Istio's behaviour, which the message names, is enough.",
+        circumstance "only `tacit translate` makes it.";
+    ISTIO_STRICTER = "TCT2002", Warning, "Stricter under Istio",
+        "Istio cannot say exactly this, so the translation denies more than what is written.",
+        "Write it as the message says, or add an AuthorizationPolicy by hand.",
+        circumstance "only `tacit translate` makes it.";
+    ISTIO_DIFFERS = "TCT2003", Warning, "Not the same under Istio",
+        "Istio says nearly this, or only with a setting that is no object.",
+        "Make the setting that the message names, or accept the difference.",
+        circumstance "only `tacit translate` makes it.";
+    ISTIO_ELSEWHERE = "TCT2004", Warning, "Set elsewhere under Istio",
+        "What this field decides is decided outside of Istio's objects.",
+        "Set it where the message says.",
+        circumstance "only `tacit translate` makes it.";
+    ISTIO_PODS = "TCT2005", Info, "Pods are not translated",
+        "What a Workload declares is a pod, or a WorkloadEntry, under Istio.",
+        "Nothing, if the pods are there.",
+        circumstance "only `tacit translate` makes it.";
 }

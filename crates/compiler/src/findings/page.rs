@@ -63,6 +63,10 @@ pub const GROUPS: &[Group] = &[
         prefix: "TCT19",
         title: "Ownership: where an object is written",
     },
+    Group {
+        prefix: "TCT20",
+        title: "Istio: what a translation cannot say",
+    },
 ];
 
 impl Group {
