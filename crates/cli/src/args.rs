@@ -38,6 +38,11 @@ Examples:
   tacit run --as shop/web -- curl -s http://hello.shop/
   tacit run --as shop/hello --port http:8080 --publish 8080 -- ./server";
 
+const TEST_EXAMPLES: &str = "\
+Examples:
+  tacit test -f mesh/
+  tacit test -f mesh/ tests/payments.yaml";
+
 const WHY_EXAMPLES: &str = "\
 Examples:
   tacit why shop/web http://hello.shop/
@@ -47,8 +52,8 @@ Examples:
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  findings that are errors, or something failed
-  2  the arguments make no sense
+  1  findings that are errors, something failed, or (`test`) a case fails
+  2  the arguments make no sense, or (`test`) files that `check` finds errors in
   3  the mesh cannot be reached
   4  refused: no right to do it, or (`why`) the call is denied
   5  the time ran out (`wait`)
@@ -115,6 +120,11 @@ pub(crate) enum Command {
     Sample(tacit_demo::sample::SampleArgs),
     /// Show the mesh: nodes, generations, live rates, certificates.
     Status(StatusArgs),
+    /// Run the PolicyTests of files against the mesh that the files describe.
+    ///
+    /// A case holds if it is true of every caller that fits it and of every endpoint that may
+    /// serve it. Needs no mesh. Exits with 1 if a case fails.
+    Test(TestArgs),
     /// Make a one-time token with which another machine's node joins.
     Token(TokenArgs),
     /// Bring up the control plane and the node proxy of this machine, and keep them up.
@@ -345,6 +355,19 @@ pub(crate) struct RunArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = TEST_EXAMPLES)]
+pub(crate) struct TestArgs {
+    /// A file or directory of YAML with the objects of the mesh; may be repeated.
+    #[arg(short, long, required = true)]
+    pub(crate) file: Vec<PathBuf>,
+    /// Files with the tests to run; absent: all that are in `--file`.
+    pub(crate) tests: Vec<PathBuf>,
     /// How to print.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,

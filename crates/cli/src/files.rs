@@ -14,19 +14,11 @@ use crate::output;
 
 /// Reads files as the control plane would, and prints what it would find.
 pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    let mut files = Vec::new();
-    for path in &args.file {
-        files.extend(yaml_files(path)?);
-    }
-    let parsed = files
-        .iter()
-        .map(|file| parse(file))
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let parsed = parse_all(&args.file)?;
     let objects: usize = parsed.iter().map(|(_, parsed)| parsed.objects.len()).sum();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    });
+    let tests: usize = parsed.iter().map(|(_, parsed)| parsed.tests.len()).sum();
+    let files = parsed.len();
+    let now = now();
     let checked = tacit_compiler::check_files(parsed, now);
     let text = || {
         let findings = checked
@@ -40,9 +32,12 @@ pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
     }
     let errors = count(&checked.findings, Severity::Error);
     let warnings = count(&checked.findings, Severity::Warning);
+    let tests = match tests {
+        0 => String::new(),
+        tests => format!("{tests} tests (not run), "),
+    };
     output::note(&format!(
-        "{} files, {objects} objects, {errors} errors, {warnings} warnings",
-        files.len()
+        "{files} files, {objects} objects, {tests}{errors} errors, {warnings} warnings"
     ));
     Ok(if errors == 0 {
         ExitCode::SUCCESS
@@ -58,7 +53,24 @@ fn count(findings: &[Finding], severity: Severity) -> usize {
         .count()
 }
 
-fn parse(file: &Path) -> Result<(Arc<str>, Parsed), Failure> {
+/// Every YAML and JSON file below these paths.
+pub(crate) fn parse_all(paths: &[PathBuf]) -> Result<Vec<(Arc<str>, Parsed)>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(yaml_files(path)?);
+    }
+    files.iter().map(|file| parse(file)).collect()
+}
+
+/// Unix seconds.
+pub(crate) fn now() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
+}
+
+pub(crate) fn parse(file: &Path) -> Result<(Arc<str>, Parsed), Failure> {
     let (name, bytes) = read(file)?;
     let parsed = tacit_api::parse_bytes(&name, &bytes);
     Ok((name.into(), parsed))

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod analysis;
 mod args;
 mod completions;
 mod dirs;
@@ -51,6 +52,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Run(args) => roles::run(&place, args),
         Command::Sample(args) => roles::sample(args),
         Command::Status(args) => questions::status(&place, &args),
+        Command::Test(args) => analysis::test(&args),
         Command::Token(args) => objects::token(&place, &args),
         Command::Up(args) => up::up(&place, &args),
         Command::Wait(args) => questions::wait(&place, &args),

@@ -39,7 +39,7 @@ pub use delta::{
     Addresses, Checked, Files, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written,
 };
 pub use judge::problems;
-pub use offline::check_files;
+pub use offline::{Offline, check_files, compile_files};
 
 /// What was written and observed so far, and the tables that it compiles to.
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,205 @@
+//! One call, asked of the functions that the proxies ask: all that may come of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tacit_decide::why::{access, resolve};
+use tacit_decide::{
+    Ask, Denial, Destination, Peer, RequestHead, ServiceTarget, State, destination, odds,
+};
+use tacit_model::resilience::Resilience;
+use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
+use tacit_model::trace::Trace;
+use tacit_model::{Provenance, Snapshot};
+
+use crate::compiled::{Compiled, has_no_workload};
+use crate::down::settled;
+
+/// Who calls, as enforcement sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// For the client half.
+    pub row: Arc<WorkloadRow>,
+    /// For the server half.
+    pub peer: Peer,
+}
+
+/// What is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// For HTTP.
+    pub method: String,
+    /// For HTTP.
+    pub path: String,
+}
+
+/// What may come of a call.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It goes nowhere.
+    Denied(Denial),
+    /// It leaves the mesh.
+    Outside,
+    /// It goes to a service.
+    Service(Box<ToService>),
+    /// It goes to a workload that was called by its address.
+    Workload(Box<Reached>),
+}
+
+/// A call to a service.
+#[derive(Debug)]
+pub struct ToService {
+    /// The service.
+    pub service: Arc<ServiceRow>,
+    /// The port that was called.
+    pub port: ServicePort,
+    /// Timeouts and further tries.
+    pub resilience: Resilience,
+    /// Who may serve it.
+    pub served: Served,
+}
+
+/// Who may serve a call to a service.
+#[derive(Debug)]
+pub enum Served {
+    /// All workloads that a first try may get.
+    By(Vec<Reached>),
+    /// None can.
+    Nobody(Denial),
+    /// The files have no workload of the service; this is what any of them would say.
+    Somebody(Box<Reached>),
+    /// The files have no workload of the service, and nothing can be said of it.
+    Unknown(String),
+}
+
+/// A workload that a call arrives at.
+#[derive(Debug)]
+pub struct Reached {
+    /// The workload.
+    pub workload: Arc<WorkloadRow>,
+    /// Of a million first tries.
+    pub per_million: u64,
+    /// What its server half decides; `Ok` has the field that allows it.
+    pub verdict: Result<Option<Provenance>, Denial>,
+}
+
+/// Asks for one call. `state` says what is down.
+#[must_use]
+pub fn ask(compiled: &Compiled, state: &State, caller: &Caller, target: &Target) -> Outcome {
+    let s = &compiled.snapshot;
+    let to = match resolve(s, &caller.row, &target.host, target.port) {
+        Ok(to) => to,
+        Err(denial) => return Outcome::Denied(denial),
+    };
+    ask_address(compiled, state, caller, to, target)
+}
+
+/// The same for an address that is known.
+pub(crate) fn ask_address(
+    compiled: &Compiled,
+    state: &State,
+    caller: &Caller,
+    to: SocketAddr,
+    target: &Target,
+) -> Outcome {
+    let s = &compiled.snapshot;
+    match destination(s, to) {
+        Destination::Denied(denial) => Outcome::Denied(denial),
+        Destination::Outside(_) => Outcome::Outside,
+        Destination::Service(found) => {
+            Outcome::Service(Box::new(to_service(compiled, state, caller, found, target)))
+        }
+        Destination::Workload(found) => {
+            let all = 1_000_000;
+            let reached = arrive(s, &found.workload, found.port, all, caller, target);
+            Outcome::Workload(Box::new(reached))
+        }
+    }
+}
+
+fn to_service(
+    compiled: &Compiled,
+    state: &State,
+    caller: &Caller,
+    to: ServiceTarget,
+    target: &Target,
+) -> ToService {
+    let s = &compiled.snapshot;
+    let ask = Ask {
+        source: &caller.row,
+        service: &to.service,
+        port: &to.port,
+        tried: &[],
+        control_stale: false,
+    };
+    let served = match odds(s, state, &ask, settled()) {
+        Ok(all) => {
+            let reach = |o: tacit_decide::Odds| {
+                arrive(
+                    s,
+                    &o.workload,
+                    o.endpoint.port(),
+                    o.per_million,
+                    caller,
+                    target,
+                )
+            };
+            Served::By(all.into_iter().map(reach).collect())
+        }
+        Err(_) if has_no_workload(s, &to.service.name) => stand_in(compiled, &to, caller, target),
+        Err(denial) => Served::Nobody(denial),
+    };
+    ToService {
+        resilience: tacit_decide::resilience::effective(s, &to.service, &caller.row),
+        service: to.service,
+        port: to.port,
+        served,
+    }
+}
+
+/// What any workload of a service would say of which the files have none.
+fn stand_in(compiled: &Compiled, to: &ServiceTarget, caller: &Caller, target: &Target) -> Served {
+    let name = &to.service.name;
+    let s = match compiled.assumed.of(name) {
+        Ok(s) => s,
+        Err(why) => return Served::Unknown(why),
+    };
+    let found = s.endpoints(name).iter().find_map(|row| {
+        let port = to.port.target_on(row)?;
+        Some((row, port))
+    });
+    match found {
+        Some((row, port)) => {
+            Served::Somebody(Box::new(arrive(s, row, port, 1_000_000, caller, target)))
+        }
+        None => Served::Unknown(format!("no workload of service {name} has its port")),
+    }
+}
+
+fn arrive(
+    s: &Snapshot,
+    workload: &Arc<WorkloadRow>,
+    port: u16,
+    per_million: u64,
+    caller: &Caller,
+    target: &Target,
+) -> Reached {
+    let head = RequestHead {
+        method: &target.method,
+        path: &target.path,
+        host: &target.host,
+    };
+    let mut trace = Trace::default();
+    let verdict = access(s, workload, port, &caller.peer, &head, &mut trace);
+    let told = trace.0.into_iter().rev();
+    let mut told = told.filter(|step| step.topic == "access");
+    Reached {
+        workload: workload.clone(),
+        per_million,
+        verdict: verdict.map(|()| told.next().and_then(|step| step.from)),
+    }
+}

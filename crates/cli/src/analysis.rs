@@ -1,0 +1,111 @@
+//! Questions over files: do the tests hold.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tacit_analysis::Compiled;
+use tacit_analysis::policy_test::{CaseResult, Report, run};
+use tacit_api::{Located, Parsed, PolicyTest};
+use tacit_model::finding::Finding;
+
+use crate::args::{Format, TestArgs};
+use crate::failure::Failure;
+use crate::files;
+use crate::output;
+
+/// Runs the PolicyTests of files.
+pub(crate) fn test(args: &TestArgs) -> Result<ExitCode, Failure> {
+    let mesh = files::parse_all(&args.file)?;
+    let mut tests: Vec<Located<PolicyTest>> = Vec::new();
+    for file in &args.tests {
+        tests.extend(tests_of(&mesh, file)?);
+    }
+    if args.tests.is_empty() {
+        tests.extend(mesh.iter().flat_map(|(_, parsed)| parsed.tests.clone()));
+    }
+    if tests.is_empty() {
+        let text = "there is no PolicyTest in these files; docs/user/before-a-change.md has one";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let compiled = compile(&mesh)?;
+    let report = run(&compiled, &tests).map_err(|mistakes| unusable(&mistakes))?;
+    let text = || report_text(&report);
+    output::data(&output::formatted(args.output, &report, text)?);
+    let failed = report.failed();
+    if args.output == Format::Table {
+        let passed = report.cases.len() - failed;
+        output::note(&format!("{passed} passed, {failed} failed"));
+    }
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The mesh that files describe; files that would not all be in force are no base for answers.
+fn compile(files: &[(Arc<str>, Parsed)]) -> Result<Compiled, Failure> {
+    let compiled = Compiled::of_files(files, files::now())
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let errors: Vec<Finding> = compiled.errors().cloned().collect();
+    if errors.is_empty() {
+        Ok(compiled)
+    } else {
+        Err(unusable(&errors))
+    }
+}
+
+fn unusable(findings: &[Finding]) -> Failure {
+    for finding in findings {
+        output::note(&format!("{finding}\n"));
+    }
+    Failure::Usage(format!(
+        "{} errors in the files; nothing was tried",
+        findings.len()
+    ))
+}
+
+/// The tests of one file, which may also be one of the mesh's.
+fn tests_of(mesh: &[(Arc<str>, Parsed)], file: &Path) -> Result<Vec<Located<PolicyTest>>, Failure> {
+    let (name, parsed) = files::parse(file)?;
+    let is_of_mesh = mesh
+        .iter()
+        .any(|(known, _)| same(Path::new(&**known), file));
+    if !parsed.objects.is_empty() && !is_of_mesh {
+        let text = format!("{name} has objects of the mesh; name it with --file as well");
+        return Err(Failure::Usage(text));
+    }
+    if !parsed.errors.is_empty() && !is_of_mesh {
+        let now = files::now();
+        let checked = tacit_compiler::check_files([(name, parsed)], now);
+        return Err(unusable(&checked.findings));
+    }
+    Ok(parsed.tests)
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    a == b || real(a).is_some_and(|a| real(b) == Some(a))
+}
+
+fn report_text(report: &Report) -> String {
+    let cases = report.cases.iter().map(case_text);
+    cases.collect::<Vec<_>>().join("\n")
+}
+
+fn case_text(case: &CaseResult) -> String {
+    let word = if case.passed() { "ok  " } else { "FAIL" };
+    let CaseResult {
+        test,
+        case: number,
+        from,
+        request,
+        ..
+    } = case;
+    let mut text = format!("{word}  {test} {number}  {from}  {request}");
+    for failure in &case.failures {
+        text.push_str(&format!("\n{failure}"));
+    }
+    text
+}
