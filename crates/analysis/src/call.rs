@@ -203,3 +203,12 @@ fn arrive(
         verdict: verdict.map(|()| told.next().and_then(|step| step.from)),
     }
 }
+
+/// Parts of a million as a percentage; what is not nothing is not shown as nothing.
+#[must_use]
+pub fn percent(per_million: u64) -> String {
+    match (per_million + 5_000) / 10_000 {
+        0 => "under 1 %".to_owned(),
+        whole => format!("{whole} %"),
+    }
+}

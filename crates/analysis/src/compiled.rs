@@ -8,6 +8,7 @@ use tacit_api::{Located, MeshSpec, Object, Parsed};
 use tacit_compiler::{InputDelta, compile_files};
 use tacit_model::finding::{Finding, Position, Severity};
 use tacit_model::snapshot::NotClosed;
+use tacit_model::status::ObjectStatus;
 use tacit_model::{
     Generation, Locality, ObjectRef, Provenance, ServiceName, Snapshot, WorkloadName,
 };
@@ -22,6 +23,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// All findings about the files.
     pub findings: Vec<Finding>,
+    /// The statuses of all objects.
+    pub statuses: Vec<ObjectStatus>,
     /// What stands in for the workloads of services that have none in the files.
     pub(crate) assumed: Assumed,
     objects: BTreeMap<ObjectRef, Located<Object>>,
@@ -43,7 +46,8 @@ impl Compiled {
     ///
     /// The compiler never makes tables that are not closed.
     pub fn of_files(files: &[(Arc<str>, Parsed)], now: i64) -> Result<Self, NotClosed> {
-        let (snapshot, findings, objects) = compile(files, now)?;
+        let parts = compile(files, now)?;
+        let (snapshot, objects) = (parts.snapshot, parts.objects);
         let extra = assumed::workloads(&snapshot, &objects);
         let assumed = if extra.objects.is_empty() {
             Assumed::default()
@@ -51,12 +55,12 @@ impl Compiled {
             let name: Arc<str> = assumed::FILE.into();
             let mut all = files.to_vec();
             all.push((name, extra));
-            let (with, _, _) = compile(&all, now)?;
-            Assumed::new(&snapshot, with, &objects)
+            Assumed::new(&snapshot, compile(&all, now)?.snapshot, &objects)
         };
         Ok(Self {
             snapshot,
-            findings,
+            findings: parts.findings,
+            statuses: parts.statuses,
             assumed,
             objects,
         })
@@ -123,7 +127,12 @@ pub(crate) fn position_of(position: tacit_api::Position) -> Position {
     }
 }
 
-type Parts = (Snapshot, Vec<Finding>, BTreeMap<ObjectRef, Located<Object>>);
+struct Parts {
+    snapshot: Snapshot,
+    findings: Vec<Finding>,
+    statuses: Vec<ObjectStatus>,
+    objects: BTreeMap<ObjectRef, Located<Object>>,
+}
 
 fn compile(files: &[(Arc<str>, Parsed)], now: i64) -> Result<Parts, NotClosed> {
     let mut offline = compile_files(files.to_vec(), now);
@@ -137,7 +146,12 @@ fn compile(files: &[(Arc<str>, Parsed)], now: i64) -> Result<Parts, NotClosed> {
         let name = tacit_compiler::findings::object_ref(&object.value.key())?;
         Some((name, object.clone()))
     });
-    Ok((snapshot, output.findings, objects.collect()))
+    Ok(Parts {
+        objects: objects.collect(),
+        snapshot,
+        findings: output.findings,
+        statuses: output.statuses,
+    })
 }
 
 /// Every port behind a service: what a node reports once a workload is up.

@@ -8,6 +8,7 @@ pub mod call;
 pub mod compiled;
 pub mod down;
 pub mod policy_test;
+pub mod simulate;
 
 mod assumed;
 #[cfg(test)]

@@ -1,15 +1,17 @@
-//! Questions over files: do the tests hold.
+//! Questions over files: do the tests hold, what if a place is lost.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tacit_analysis::Compiled;
+use tacit_analysis::call::percent;
 use tacit_analysis::policy_test::{CaseResult, Report, run};
+use tacit_analysis::simulate::{Flow, Simulation, Traffic};
+use tacit_analysis::{Compiled, Down};
 use tacit_api::{Located, Parsed, PolicyTest};
 use tacit_model::finding::Finding;
 
-use crate::args::{Format, TestArgs};
+use crate::args::{Format, SimulateArgs, TestArgs};
 use crate::failure::Failure;
 use crate::files;
 use crate::output;
@@ -108,4 +110,83 @@ fn case_text(case: &CaseResult) -> String {
         text.push_str(&format!("\n{failure}"));
     }
     text
+}
+
+/// Says where traffic would go.
+pub(crate) fn simulate(args: &SimulateArgs) -> Result<ExitCode, Failure> {
+    let compiled = compile(&files::parse_all(&args.file)?)?;
+    for place in &args.down {
+        if let Some(why) = Down::mistake(place, &compiled) {
+            return Err(Failure::Usage(format!("--down: {why} in these files")));
+        }
+    }
+    let simulation = tacit_analysis::simulate::simulate(&compiled, &Down::new(args.down.clone()));
+    let text = || simulation_text(&simulation);
+    output::data(&output::formatted(args.output, &simulation, text)?);
+    Ok(if simulation.breaks() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn simulation_text(simulation: &Simulation) -> String {
+    let row = |flow: &Flow| {
+        vec![
+            format!("{}:{}", flow.service, flow.port),
+            flow.clients.clone(),
+            traffic(&flow.now),
+            match flow.now == flow.then {
+                true => "the same".to_owned(),
+                false => traffic(&flow.then),
+            },
+        ]
+    };
+    let rows: Vec<Vec<String>> = simulation.flows.iter().map(row).collect();
+    let headings = ["SERVICE", "CLIENTS AT", "NOW", "WITH THAT DOWN"];
+    let mut text = format!("down: {}\n\n", simulation.down.join("; "));
+    text.push_str(&output::table(&headings, &rows));
+    for flow in simulation.flows.iter().filter(|flow| flow.breaks()) {
+        if let Traffic::Fails(why) = &flow.then {
+            let Flow {
+                service,
+                port,
+                clients,
+                ..
+            } = flow;
+            text.push_str(&format!(
+                "\n\n{service}:{port} from {clients} would fail: {why}"
+            ));
+        }
+    }
+    for armed in simulation.armed.iter().filter(|armed| !armed.armed) {
+        text.push_str(&format!(
+            "\n\n{} is not armed: {}",
+            armed.policy, armed.message
+        ));
+    }
+    if !simulation.without_workloads.is_empty() {
+        let names = simulation.without_workloads.join(", ");
+        text.push_str(&format!(
+            "\n\nno Workload in the files, so not simulated: {names}"
+        ));
+    }
+    text
+}
+
+fn traffic(traffic: &Traffic) -> String {
+    match traffic {
+        Traffic::ClientsDown => "clients are down".to_owned(),
+        Traffic::Fails(_) => "fails".to_owned(),
+        Traffic::Served(shares) => {
+            let each = shares.iter().map(|share| {
+                let fallback = share.fallback.as_deref();
+                let fallback = fallback
+                    .map(|name| format!("{name} in "))
+                    .unwrap_or_default();
+                format!("{} {fallback}{}", percent(share.per_million), share.place)
+            });
+            each.collect::<Vec<_>>().join(", ")
+        }
+    }
 }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tacit_analysis::down;
+use tacit_api::policy_test::DownPlace;
 use tacit_model::hosting::{IdentityPattern, InvalidPattern};
 
 /// A service mesh that applications never have to mention.
@@ -38,6 +40,11 @@ Examples:
   tacit run --as shop/web -- curl -s http://hello.shop/
   tacit run --as shop/hello --port http:8080 --publish 8080 -- ./server";
 
+const SIMULATE_EXAMPLES: &str = "\
+Examples:
+  tacit simulate -f mesh/ --down zone=us-east-1a
+  tacit simulate -f mesh/ --down node=host-a --down workload=shop/payments-2";
+
 const TEST_EXAMPLES: &str = "\
 Examples:
   tacit test -f mesh/
@@ -52,8 +59,9 @@ Examples:
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  findings that are errors, something failed, or (`test`) a case fails
-  2  the arguments make no sense, or (`test`) files that `check` finds errors in
+  1  findings that are errors, something failed, (`test`) a case fails,
+     or (`simulate`) something would fail that works now
+  2  the arguments make no sense, or (`test`, `simulate`) the files have errors
   3  the mesh cannot be reached
   4  refused: no right to do it, or (`why`) the call is denied
   5  the time ran out (`wait`)
@@ -118,6 +126,10 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// A small HTTP application, as the demo uses it.
     Sample(tacit_demo::sample::SampleArgs),
+    /// Say where the traffic of the mesh that files describe would go with places down.
+    ///
+    /// Needs no mesh. Exits with 1 if something that works now would fail.
+    Simulate(SimulateArgs),
     /// Show the mesh: nodes, generations, live rates, certificates.
     Status(StatusArgs),
     /// Run the PolicyTests of files against the mesh that the files describe.
@@ -351,6 +363,21 @@ pub(crate) struct RunArgs {
     /// The program and its arguments.
     #[arg(last = true, required = true, num_args = 1..)]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = SIMULATE_EXAMPLES)]
+pub(crate) struct SimulateArgs {
+    /// A file or directory of YAML with the objects of the mesh; may be repeated.
+    #[arg(short, long, required = true)]
+    pub(crate) file: Vec<PathBuf>,
+    /// A place that is down: `zone=`, `region=`, `cluster=`, `node=` or `workload=NAMESPACE/NAME`,
+    /// or several of them with commas between, which must all fit. May be repeated.
+    #[arg(long, required = true, value_name = "PLACE", value_parser = down::parse)]
+    pub(crate) down: Vec<DownPlace>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
 }
 
 #[derive(Args, Debug)]

@@ -51,6 +51,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Replay(args) => roles::replay(&args),
         Command::Run(args) => roles::run(&place, args),
         Command::Sample(args) => roles::sample(args),
+        Command::Simulate(args) => analysis::simulate(&args),
         Command::Status(args) => questions::status(&place, &args),
         Command::Test(args) => analysis::test(&args),
         Command::Token(args) => objects::token(&place, &args),

@@ -7,7 +7,7 @@ use tacit_decide::Denial;
 use tacit_model::tables::Protocol;
 use tacit_model::{Locality, Provenance, Sourced};
 
-use crate::call::{Outcome, Reached, Served, ToService};
+use crate::call::{Outcome, Reached, Served, ToService, percent};
 
 /// An expectation that does not hold.
 pub(super) struct Difference {
@@ -190,14 +190,6 @@ fn share(endings: &[Ending<'_>], at: &Locality) -> u64 {
         Ending::Allowed(..) | Ending::Denied(_) | Ending::Unknown(_) => 0,
     });
     there.sum()
-}
-
-/// Parts of a million as a percentage; what is not nothing is not shown as nothing.
-fn percent(per_million: u64) -> String {
-    match (per_million + 5_000) / 10_000 {
-        0 => "under 1 %".to_owned(),
-        whole => format!("{whole} %"),
-    }
 }
 
 fn is_at(wanted: &ServedBy, at: &Locality) -> bool {

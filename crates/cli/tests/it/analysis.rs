@@ -81,6 +81,27 @@ fn files_that_cannot_be_used_are_no_base_for_answers() {
 }
 
 #[test]
+fn what_would_fail_is_said() {
+    let directory = directory(&[("mesh/mesh.yaml", MESH)]);
+    let simulate = |down: &str| run(&directory, &["simulate", "-f", "mesh", "--down", down]);
+    let output = simulate("zone=us-east-1a");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stdout);
+    let why = "db.shop:5432 from east/us-east/us-east-1b would fail: no endpoint of service";
+    assert!(said.contains(why), "{said}");
+    let output = simulate("workload=shop/payments-a");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for bad in [
+        "zone=us-east-1q",
+        "zoen=us-east-1a",
+        "zone",
+        "workload=payments",
+    ] {
+        assert_eq!(simulate(bad).status.code(), Some(2), "{bad}");
+    }
+}
+
+#[test]
 fn a_mesh_passes_over_tests() {
     let mesh = Mesh::up(&[("mesh.yaml", MESH), ("tests.yaml", TESTS)]);
     let status = text(&mesh.run(&["status"]).stdout);
