@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tacit_decide::why::{access, resolve};
 use tacit_decide::{
-    Ask, Denial, Destination, Peer, RequestHead, ServiceTarget, State, destination, odds,
+    Ask, Denial, Destination, Odds, Peer, RequestHead, ServiceTarget, State, destination, odds,
 };
 use tacit_model::resilience::Resilience;
 use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
@@ -136,22 +136,18 @@ fn to_service(
         tried: &[],
         control_stale: false,
     };
-    let served = match odds(s, state, &ask, settled()) {
-        Ok(all) => {
-            let reach = |o: tacit_decide::Odds| {
-                arrive(
-                    s,
-                    &o.workload,
-                    o.endpoint.port(),
-                    o.per_million,
-                    caller,
-                    target,
-                )
-            };
-            Served::By(all.into_iter().map(reach).collect())
+    let served = if has_no_workload(s, &to.service.name) {
+        // Its fallback would serve only as long as nobody starts what the files leave out.
+        stand_in(compiled, &to, caller, target)
+    } else {
+        match odds(s, state, &ask, settled()) {
+            Ok(all) => Served::By(
+                all.iter()
+                    .map(|one| reach(s, one, caller, target))
+                    .collect(),
+            ),
+            Err(denial) => Served::Nobody(denial),
         }
-        Err(_) if has_no_workload(s, &to.service.name) => stand_in(compiled, &to, caller, target),
-        Err(denial) => Served::Nobody(denial),
     };
     ToService {
         resilience: tacit_decide::resilience::effective(s, &to.service, &caller.row),
@@ -159,6 +155,16 @@ fn to_service(
         port: to.port,
         served,
     }
+}
+
+fn reach(s: &Snapshot, one: &Odds, caller: &Caller, target: &Target) -> Reached {
+    let Odds {
+        workload,
+        endpoint,
+        per_million,
+        ..
+    } = one;
+    arrive(s, workload, endpoint.port(), *per_million, caller, target)
 }
 
 /// What any workload of a service would say of which the files have none.
@@ -180,7 +186,8 @@ fn stand_in(compiled: &Compiled, to: &ServiceTarget, caller: &Caller, target: &T
     }
 }
 
-fn arrive(
+/// What the server half of a workload decides.
+pub(crate) fn arrive(
     s: &Snapshot,
     workload: &Arc<WorkloadRow>,
     port: u16,

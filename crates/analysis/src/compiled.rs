@@ -107,6 +107,24 @@ impl Compiled {
         all
     }
 
+    /// True if the objects are the same that say who may call whom.
+    pub(crate) fn says_the_same_of_access(&self, other: &Self) -> bool {
+        fn of(state: &Compiled) -> Vec<&Object> {
+            let objects = state.objects.values().map(|object| &object.value);
+            let matters = |object: &&Object| match object {
+                Object::AccessPolicy(_)
+                | Object::Mesh(_)
+                | Object::Service(_)
+                | Object::Workspace(_) => true,
+                Object::FailoverPolicy(_) | Object::RetryTimeoutPolicy(_) | Object::Workload(_) => {
+                    false
+                }
+            };
+            objects.filter(matters).collect()
+        }
+        of(self) == of(other)
+    }
+
     fn mesh_spec(&self) -> Option<&MeshSpec> {
         self.objects.values().find_map(|object| {
             if let Object::Mesh(mesh) = &object.value {

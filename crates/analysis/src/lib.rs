@@ -6,6 +6,7 @@
 
 pub mod call;
 pub mod compiled;
+pub mod diff;
 pub mod down;
 pub mod policy_test;
 pub mod simulate;

@@ -40,6 +40,11 @@ Examples:
   tacit run --as shop/web -- curl -s http://hello.shop/
   tacit run --as shop/hello --port http:8080 --publish 8080 -- ./server";
 
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  tacit diff -f new/ --against mesh/
+  git worktree add /tmp/before main && tacit diff -f mesh/ --against /tmp/before/mesh/";
+
 const SIMULATE_EXAMPLES: &str = "\
 Examples:
   tacit simulate -f mesh/ --down zone=us-east-1a
@@ -60,8 +65,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  findings that are errors, something failed, (`test`) a case fails,
-     or (`simulate`) something would fail that works now
-  2  the arguments make no sense, or (`test`, `simulate`) the files have errors
+     (`simulate`) something would fail that works now, or (`diff`) something differs
+  2  the arguments make no sense, or (`test`, `simulate`, `diff`) the files have errors
   3  the mesh cannot be reached
   4  refused: no right to do it, or (`why`) the call is denied
   5  the time ran out (`wait`)
@@ -112,6 +117,11 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Show what Tacit does: a real mesh of four zones on this machine, in five acts.
     Demo(DemoArgs),
+    /// Say which calls would have another outcome: what two sets of files describe, compared.
+    ///
+    /// Covers every call to a port of a service, not samples. Needs no mesh. Exits with 1 if
+    /// anything differs.
+    Diff(DiffArgs),
     /// Stop the mesh of this machine.
     Down,
     /// Show objects.
@@ -363,6 +373,20 @@ pub(crate) struct RunArgs {
     /// The program and its arguments.
     #[arg(last = true, required = true, num_args = 1..)]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub(crate) struct DiffArgs {
+    /// A file or directory of YAML with the mesh as it would be; may be repeated.
+    #[arg(short, long, required = true)]
+    pub(crate) file: Vec<PathBuf>,
+    /// A file or directory of YAML with the mesh as it is; may be repeated.
+    #[arg(long, required = true)]
+    pub(crate) against: Vec<PathBuf>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
 }
 
 #[derive(Args, Debug)]

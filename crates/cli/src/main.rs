@@ -44,6 +44,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Control(args) => roles::control(&place, args),
         Command::Delete(args) => objects::delete(&place, &args),
         Command::Demo(args) => roles::demo(args),
+        Command::Diff(args) => analysis::diff(&args),
         Command::Down => up::down(&place),
         Command::Get(args) => objects::get(&place, &args),
         Command::Load(args) => roles::load(args),

@@ -102,6 +102,29 @@ fn what_would_fail_is_said() {
 }
 
 #[test]
+fn what_differs_is_said() {
+    let new = MESH
+        .replace("request: 2s", "request: 3s")
+        .replace("methods: [GET]", "methods: [GET, PUT]");
+    let directory = directory(&[("mesh/mesh.yaml", MESH), ("new.yaml", &new)]);
+    let output = run(&directory, &["diff", "-f", "new.yaml", "--against", "mesh"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = text(&output.stdout);
+    let wanted = [
+        "ledger.shop:80\n  newly allowed: denied -> allowed\n    for shop/frontend\n    PUT /accounts/*",
+        "timeout.request 2s -> timeout.request 3s",
+        "at new.yaml:28:22",
+    ];
+    for words in wanted {
+        assert!(said.contains(words), "{words} is not in\n{said}");
+    }
+    let output = run(&directory, &["diff", "-f", "mesh", "--against", "mesh"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let output = run(&directory, &["diff", "-f", "mesh", "--against", "nothing"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
 fn a_mesh_passes_over_tests() {
     let mesh = Mesh::up(&[("mesh.yaml", MESH), ("tests.yaml", TESTS)]);
     let status = text(&mesh.run(&["status"]).stdout);
