@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::parse::Problem;
+use crate::policy_test::{RequestText, SlashName};
 use crate::suggest::nearest;
 use crate::tree::{Node, Value};
 use crate::values::{BadText, DurationText, PortRef, SizeText, TimeText, quoted};
@@ -325,7 +326,9 @@ macro_rules! notations {
 }
 notations! {
     DurationText: "a duration such as 600ms";
+    RequestText: "a request such as GET http://payments.shop/";
     SizeText: "a size such as 64Ki";
+    SlashName: "a namespace and a name such as shop/frontend";
     TimeText: "a time such as 2027-01-31T00:00:00Z";
 }
 
@@ -491,5 +494,7 @@ impl<T> Skip for Option<T> {
 
 impl<T> Skip for Vec<T> {}
 impl<T> Skip for BTreeMap<String, T> {}
+impl Skip for RequestText {}
+impl Skip for SlashName {}
 impl Skip for String {}
 impl Skip for u16 {}

@@ -11,6 +11,7 @@ use crate::failover::FailoverPolicy;
 use crate::http_route::HTTPRoute;
 use crate::mesh::Mesh;
 use crate::parse::Problem;
+use crate::policy_test;
 use crate::retry_timeout::RetryTimeoutPolicy;
 use crate::service::Service;
 use crate::suggest::nearest;
@@ -239,7 +240,7 @@ pub(crate) fn decode(node: &Node, decoder: &mut Decoder) -> Decoded {
     let Some(document) = decoder.mapping(node, KEYS) else {
         return nothing;
     };
-    check_version(kind, node, decoder);
+    check_version(kind.as_str(), kind.api_version(), node, decoder);
     let metadata = match node.get("metadata") {
         Some(found) => decoder.inside("metadata", |d| decode_metadata(kind, found, d)),
         None => {
@@ -287,7 +288,10 @@ fn key(kind: Kind, node: &Node) -> Option<ObjectKey> {
 }
 
 fn decode_kind(node: &Node, decoder: &mut Decoder) -> Option<Kind> {
-    let known = || Kind::ALL.iter().map(|kind| kind.as_str());
+    let known = || {
+        let kinds = Kind::ALL.iter().map(|kind| kind.as_str());
+        kinds.chain([policy_test::KIND])
+    };
     let name: String = {
         decoder.expect_mapping(node, "an object with apiVersion, kind, metadata and spec")?;
         let Some(found) = node.get("kind") else {
@@ -309,13 +313,13 @@ fn decode_kind(node: &Node, decoder: &mut Decoder) -> Option<Kind> {
     None
 }
 
-fn check_version(kind: Kind, node: &Node, decoder: &mut Decoder) {
+/// Reports an `apiVersion` of `kind` that is not `wanted`.
+pub(crate) fn check_version(kind: &str, wanted: &str, node: &Node, decoder: &mut Decoder) {
     let Some(found) = node.get("apiVersion") else {
         decoder.missing(node, "apiVersion");
         return;
     };
     let version: Option<String> = decoder.inside("apiVersion", |d| Decode::decode(found, d));
-    let wanted = kind.api_version();
     if let Some(version) = version.filter(|version| version != wanted) {
         let message = format!("unknown apiVersion {} of {kind}", quoted(&version));
         let fix = format!("write apiVersion: {wanted}");

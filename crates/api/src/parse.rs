@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::decode::{Decoder, REPORTS_MAX, Report};
 use crate::object::{self, Object, ObjectKey};
+use crate::policy_test::{self, PolicyTest};
 use crate::position::{Located, Position, Source};
 use crate::tree::{self, BadTree, Node, Value};
 
@@ -72,6 +73,8 @@ impl std::error::Error for SyntaxError {}
 pub struct Parsed {
     /// Objects without any error, in the order of the file.
     pub objects: Vec<Located<Object>>,
+    /// PolicyTests without any error, in the order of the file. They are no objects of the mesh.
+    pub tests: Vec<Located<PolicyTest>>,
     /// Errors, in the order of the file.
     pub errors: Vec<SyntaxError>,
 }
@@ -310,6 +313,10 @@ fn decode_document(root: &Node, source: &Source, parsed: &mut Parsed) {
 
 fn decode_object(node: &Node, source: &Source, decoder: &mut Decoder, parsed: &mut Parsed) {
     let before = decoder.problems;
+    if policy_test::is_test(node) {
+        decode_test(node, source, decoder, parsed);
+        return;
+    }
     let decoded = object::decode(node, decoder);
     // An object with any error is not used: half of what somebody wrote is not what they meant.
     if let (Some(value), true) = (decoded.object, decoder.problems == before) {
@@ -323,4 +330,19 @@ fn decode_object(node: &Node, source: &Source, decoder: &mut Decoder, parsed: &m
         let error = syntax_error(report, source, decoded.key.clone());
         parsed.errors.push(error);
     }
+}
+
+fn decode_test(node: &Node, source: &Source, decoder: &mut Decoder, parsed: &mut Parsed) {
+    let before = decoder.problems;
+    let decoded = policy_test::decode(node, decoder);
+    if let (Some(value), true) = (decoded, decoder.problems == before) {
+        parsed.tests.push(Located {
+            value,
+            positions: Arc::new(node.positions()),
+            source: source.clone(),
+        });
+    }
+    let reports = decoder.reports.drain(..);
+    let errors = reports.map(|report| syntax_error(report, source, None));
+    parsed.errors.extend(errors);
 }

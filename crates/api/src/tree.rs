@@ -62,6 +62,11 @@ impl Node {
             .map(|entry| &entry.value)
     }
 
+    /// True if it is this text.
+    pub(crate) fn is_text(&self, wanted: &str) -> bool {
+        matches!(&self.value, Value::Text(text) if text == wanted)
+    }
+
     /// What it is, for messages.
     pub(crate) fn describe(&self) -> String {
         match &self.value {

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tacit_analysis::down;
+use tacit_api::policy_test::DownPlace;
 use tacit_model::Namespace;
 use tacit_model::hosting::{IdentityPattern, InvalidPattern};
 use tacit_model::names::InvalidName;
@@ -40,6 +42,21 @@ Examples:
   tacit run --as shop/web -- curl -s http://hello.shop/
   tacit run --as shop/hello --port http:8080 --publish 8080 -- ./server";
 
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  tacit diff -f new/ --against mesh/
+  git worktree add /tmp/before main && tacit diff -f mesh/ --against /tmp/before/mesh/";
+
+const SIMULATE_EXAMPLES: &str = "\
+Examples:
+  tacit simulate -f mesh/ --down zone=us-east-1a
+  tacit simulate -f mesh/ --down node=host-a --down workload=shop/payments-2";
+
+const TEST_EXAMPLES: &str = "\
+Examples:
+  tacit test -f mesh/
+  tacit test -f mesh/ tests/payments.yaml";
+
 const WHY_EXAMPLES: &str = "\
 Examples:
   tacit why shop/web http://hello.shop/
@@ -54,8 +71,9 @@ Examples:
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  findings that are errors, or something failed
-  2  the arguments make no sense
+  1  findings that are errors, something failed, (`test`) a case fails,
+     (`simulate`) something would fail that works now, or (`diff`) something differs
+  2  the arguments make no sense, or (`test`, `simulate`, `diff`) the files have errors
   3  the mesh cannot be reached
   4  refused: no right to do it, or (`why`) the call is denied
   5  the time ran out (`wait`)
@@ -106,6 +124,11 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Show what Tacit does: a real mesh of four zones on this machine, in five acts.
     Demo(DemoArgs),
+    /// Say which calls would have another outcome: what two sets of files describe, compared.
+    ///
+    /// Covers every call to a port of a service, not samples. Needs no mesh. Exits with 1 if
+    /// anything differs.
+    Diff(DiffArgs),
     /// Stop the mesh of this machine.
     Down,
     /// Say what a finding means, how to fix it, and show an example: `tacit explain TCT1104`.
@@ -122,8 +145,17 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// A small HTTP application, as the demo uses it.
     Sample(tacit_demo::sample::SampleArgs),
+    /// Say where the traffic of the mesh that files describe would go with places down.
+    ///
+    /// Needs no mesh. Exits with 1 if something that works now would fail.
+    Simulate(SimulateArgs),
     /// Show the mesh: nodes, generations, live rates, certificates.
     Status(StatusArgs),
+    /// Run the PolicyTests of files against the mesh that the files describe.
+    ///
+    /// A case holds if it is true of every caller that fits it and of every endpoint that may
+    /// serve it. Needs no mesh. Exits with 1 if a case fails.
+    Test(TestArgs),
     /// Make a one-time token with which another machine's node joins.
     Token(TokenArgs),
     /// Write the objects of another mesh that run the same intent.
@@ -366,7 +398,49 @@ pub(crate) struct RunArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = DIFF_EXAMPLES)]
+pub(crate) struct DiffArgs {
+    /// A file or directory of YAML with the mesh as it would be; may be repeated.
+    #[arg(short, long, required = true)]
+    pub(crate) file: Vec<PathBuf>,
+    /// A file or directory of YAML with the mesh as it is; may be repeated.
+    #[arg(long, required = true)]
+    pub(crate) against: Vec<PathBuf>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = SIMULATE_EXAMPLES)]
+pub(crate) struct SimulateArgs {
+    /// A file or directory of YAML with the objects of the mesh; may be repeated.
+    #[arg(short, long, required = true)]
+    pub(crate) file: Vec<PathBuf>,
+    /// A place that is down: `zone=`, `region=`, `cluster=`, `node=` or `workload=NAMESPACE/NAME`,
+    /// or several of them with commas between, which must all fit. May be repeated.
+    #[arg(long, required = true, value_name = "PLACE", value_parser = down::parse)]
+    pub(crate) down: Vec<DownPlace>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub(crate) output: Format,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = TEST_EXAMPLES)]
+pub(crate) struct TestArgs {
+    /// A file or directory of YAML with the objects of the mesh; may be repeated.
+    #[arg(short, long, required = true)]
+    pub(crate) file: Vec<PathBuf>,
+    /// Files with the tests to run; absent: all that are in `--file`.
+    pub(crate) tests: Vec<PathBuf>,
     /// How to print.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: Format,

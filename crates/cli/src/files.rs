@@ -16,16 +16,22 @@ use crate::output;
 pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let parsed = parse_all(&args.file)?;
     let objects: usize = parsed.iter().map(|(_, parsed)| parsed.objects.len()).sum();
+    let tests: usize = parsed.iter().map(|(_, parsed)| parsed.tests.len()).sum();
     let files = parsed.len();
-    let checked = tacit_compiler::check_files(parsed, now());
+    let now = now();
+    let checked = tacit_compiler::check_files(parsed, now);
     let text = || shown(&checked.findings);
     if args.output != Format::Table || !checked.findings.is_empty() {
         output::data(&output::formatted(args.output, &checked.findings, text)?);
     }
     let errors = count(&checked.findings, Severity::Error);
     let warnings = count(&checked.findings, Severity::Warning);
+    let tests = match tests {
+        0 => String::new(),
+        tests => format!("{tests} tests (not run), "),
+    };
     output::note(&format!(
-        "{files} files, {objects} objects, {errors} errors, {warnings} warnings"
+        "{files} files, {objects} objects, {tests}{errors} errors, {warnings} warnings"
     ));
     if let Some(first) = checked.findings.first() {
         output::note(&format!("`tacit explain {}` says more", first.code));
@@ -67,7 +73,7 @@ pub(crate) fn count(findings: &[Finding], severity: Severity) -> usize {
         .count()
 }
 
-fn parse(file: &Path) -> Result<(Arc<str>, Parsed), Failure> {
+pub(crate) fn parse(file: &Path) -> Result<(Arc<str>, Parsed), Failure> {
     let (name, bytes) = read(file)?;
     let parsed = tacit_api::parse_bytes(&name, &bytes);
     Ok((name.into(), parsed))

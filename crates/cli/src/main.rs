@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+mod analysis;
 mod args;
 mod completions;
 mod dirs;
@@ -45,6 +46,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Control(args) => roles::control(&place, args),
         Command::Delete(args) => objects::delete(&place, &args),
         Command::Demo(args) => roles::demo(args),
+        Command::Diff(args) => analysis::diff(&args),
         Command::Down => up::down(&place),
         Command::Explain(args) => explain::explain(&args),
         Command::Get(args) => objects::get(&place, &args),
@@ -53,7 +55,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Replay(args) => roles::replay(&args),
         Command::Run(args) => roles::run(&place, args),
         Command::Sample(args) => roles::sample(args),
+        Command::Simulate(args) => analysis::simulate(&args),
         Command::Status(args) => questions::status(&place, &args),
+        Command::Test(args) => analysis::test(&args),
         Command::Token(args) => objects::token(&place, &args),
         Command::Translate(args) => translate::translate(&args),
         Command::Up(args) => up::up(&place, &args),

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use tacit_compiler::Offline;
 use tacit_istio::Options;
 use tacit_model::finding::Severity;
 
@@ -12,7 +13,8 @@ use crate::output;
 
 /// Prints the objects, and says what the other mesh cannot express.
 pub(crate) fn translate(args: &TranslateArgs) -> Result<ExitCode, Failure> {
-    let (compiler, checked) = tacit_compiler::compile_files(parse_all(&args.file)?, now());
+    let Offline { compiler, checked } =
+        tacit_compiler::compile_files(parse_all(&args.file)?, now());
     let OtherMesh::Istio = args.to;
     let options = Options {
         root_namespace: args.istio_root.clone(),

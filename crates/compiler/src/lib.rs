@@ -43,7 +43,7 @@ pub use delta::{
     Addresses, Checked, Files, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written,
 };
 pub use judge::problems;
-pub use offline::{check_files, compile_files};
+pub use offline::{Offline, check_files, compile_files};
 pub use targets::{Closeness, Hit};
 
 /// What was written and observed so far, and the tables that it compiles to.

@@ -12,19 +12,25 @@ use tacit_model::hosting::MayHost;
 use crate::delta::{Checked, Files, InputDelta, NodeFact, Owner, Upsert, Written};
 use crate::{Compiler, Ranges};
 
-/// Checks files by themselves: nothing was good before, and every node that a Workload names is
-/// assumed to be there. `now` is in unix seconds.
-#[must_use]
-pub fn check_files(files: impl IntoIterator<Item = (Arc<str>, Parsed)>, now: i64) -> Checked {
-    compile_files(files, now).1
+/// Files compiled by themselves.
+#[derive(Debug)]
+pub struct Offline {
+    /// Takes further changes, for example that workloads are ready.
+    pub compiler: Compiler,
+    /// What there is to say about the files.
+    pub checked: Checked,
 }
 
-/// Like [`check_files`], and gives what the files compile to.
+/// Checks files by themselves, as [`compile_files`] compiles them.
 #[must_use]
-pub fn compile_files(
-    files: impl IntoIterator<Item = (Arc<str>, Parsed)>,
-    now: i64,
-) -> (Compiler, Checked) {
+pub fn check_files(files: impl IntoIterator<Item = (Arc<str>, Parsed)>, now: i64) -> Checked {
+    compile_files(files, now).checked
+}
+
+/// Compiles files by themselves: nothing was good before, and every node that a Workload names is
+/// assumed to be there. `now` is in unix seconds.
+#[must_use]
+pub fn compile_files(files: impl IntoIterator<Item = (Arc<str>, Parsed)>, now: i64) -> Offline {
     let files = Files::group(files, &BTreeMap::new());
     let named: BTreeSet<NodeName> = files.written.values().filter_map(node_of).collect();
     let upsert = |(key, written)| Upsert {
@@ -48,11 +54,13 @@ pub fn compile_files(
         nodes,
         ..InputDelta::default()
     });
-    let checked = Checked {
-        findings: output.findings,
-        statuses: output.statuses,
-    };
-    (compiler, checked)
+    Offline {
+        compiler,
+        checked: Checked {
+            findings: output.findings,
+            statuses: output.statuses,
+        },
+    }
 }
 
 fn node_of(written: &Written) -> Option<NodeName> {

@@ -248,8 +248,8 @@ fn unreadable(path: &Path, message: String, fix: &str) -> Parsed {
         object: None,
     };
     Parsed {
-        objects: Vec::new(),
         errors: vec![error],
+        ..Parsed::default()
     }
 }
 

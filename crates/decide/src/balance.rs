@@ -215,7 +215,17 @@ fn pick<'v, 'a>(
     shares: &[u32],
     dice: Dice,
 ) -> Option<(usize, &'v Endpoint<'a>)> {
-    let (drawn, dice) = draw_step(views, shares, dice);
+    let (drawn, dice) = draw_step(&claims(views, shares), dice);
+    let (step, candidates) = candidates(ask, views, drawn)?;
+    Some((step, draw_endpoint(&candidates, dice)?))
+}
+
+/// The endpoints among which a try draws once a step is drawn, and their step.
+fn candidates<'v, 'a>(
+    ask: &Ask<'_>,
+    views: &'v [StepView<'a>],
+    drawn: usize,
+) -> Option<(usize, Vec<&'v Endpoint<'a>>)> {
     let was_tried = |e: &Endpoint<'_>| ask.tried.iter().any(|t| t.endpoint == e.address);
     let fresh = |e: &Endpoint<'_>| e.is_usable() && !was_tried(e);
     let is_further = !ask.tried.is_empty();
@@ -224,8 +234,9 @@ fn pick<'v, 'a>(
     let attempts: [&dyn Fn(&Endpoint<'_>) -> bool; 2] = [&sure, &fresh];
     for accepts in attempts {
         for step in &preference {
-            if let Some(endpoint) = draw_endpoint(&views[*step], accepts, dice) {
-                return Some((*step, endpoint));
+            let found = accepted(&views[*step], accepts);
+            if !found.is_empty() {
+                return Some((*step, found));
             }
         }
     }
@@ -239,12 +250,20 @@ fn pick<'v, 'a>(
     let passes: [&dyn Fn(&Endpoint<'_>) -> bool; 3] = [&usable, &ejected, &declared];
     for accepts in passes {
         for (step, view) in views.iter().enumerate() {
-            if let Some(endpoint) = draw_endpoint(view, accepts, dice) {
-                return Some((step, endpoint));
+            let found = accepted(view, accepts);
+            if !found.is_empty() {
+                return Some((step, found));
             }
         }
     }
     None
+}
+
+fn accepted<'v, 'a>(
+    view: &'v StepView<'a>,
+    accepts: impl Fn(&Endpoint<'_>) -> bool,
+) -> Vec<&'v Endpoint<'a>> {
+    view.endpoints.iter().filter(|e| accepts(e)).collect()
 }
 
 fn when_none_healthy(failover: Option<&Failover>) -> WhenNoneHealthy {
@@ -262,9 +281,9 @@ fn preference(ask: &Ask<'_>, steps: usize, drawn: usize) -> Vec<usize> {
     (first..steps).chain(0..first).collect()
 }
 
-/// Draws a step by the shares of those that have a usable endpoint: each takes up to its share of
-/// what the ones above it left.
-fn draw_step(views: &[StepView<'_>], shares: &[u32], dice: Dice) -> (usize, Dice) {
+/// What each step takes of all first tries: one that has a usable endpoint takes up to its share
+/// of what the ones above it left.
+fn claims(views: &[StepView<'_>], shares: &[u32]) -> Vec<u64> {
     let mut left = FULL;
     let claim = |(view, share): (&StepView<'_>, &u32)| {
         let has_any = view.endpoints.iter().any(Endpoint::is_usable);
@@ -272,7 +291,11 @@ fn draw_step(views: &[StepView<'_>], shares: &[u32], dice: Dice) -> (usize, Dice
         left -= claim;
         u64::from(claim)
     };
-    let claims: Vec<u64> = views.iter().zip(shares).map(claim).collect();
+    views.iter().zip(shares).map(claim).collect()
+}
+
+/// Draws a step by the claims.
+fn draw_step(claims: &[u64], dice: Dice) -> (usize, Dice) {
     let total: u64 = claims.iter().sum();
     let (mut point, dice) = dice.below(total);
     for (step, claim) in claims.iter().enumerate() {
@@ -285,20 +308,21 @@ fn draw_step(views: &[StepView<'_>], shares: &[u32], dice: Dice) -> (usize, Dice
     (0, dice)
 }
 
-/// Draws a place by weight among those that have a candidate, then the less busy of two of its
-/// candidates drawn at random.
-fn draw_endpoint<'v, 'a>(
-    view: &'v StepView<'a>,
-    accepts: impl Fn(&Endpoint<'_>) -> bool,
-    dice: Dice,
-) -> Option<&'v Endpoint<'a>> {
-    let candidates: Vec<&Endpoint<'a>> = view.endpoints.iter().filter(|e| accepts(e)).collect();
+/// The places that have a candidate, with their weights.
+fn places_of(candidates: &[&Endpoint<'_>]) -> Vec<(usize, u64)> {
     let mut places: Vec<(usize, u64)> = Vec::new();
-    for endpoint in &candidates {
+    for endpoint in candidates {
         if places.iter().all(|(place, _)| *place != endpoint.place) {
             places.push((endpoint.place, u64::from(endpoint.weight)));
         }
     }
+    places
+}
+
+/// Draws a place by weight among those that have a candidate, then the less busy of two of its
+/// candidates drawn at random.
+fn draw_endpoint<'v, 'a>(candidates: &[&'v Endpoint<'a>], dice: Dice) -> Option<&'v Endpoint<'a>> {
+    let places = places_of(candidates);
     let total: u64 = places.iter().map(|(_, weight)| weight).sum();
     let (mut point, dice) = dice.below(total);
     let drawn = places.iter().find(|(_, weight)| {
@@ -307,10 +331,8 @@ fn draw_endpoint<'v, 'a>(
         here
     });
     let place = drawn.or_else(|| places.first())?.0;
-    let here: Vec<&Endpoint<'a>> = candidates
-        .into_iter()
-        .filter(|e| e.place == place)
-        .collect();
+    let at_place = candidates.iter().filter(|e| e.place == place);
+    let here: Vec<&'v Endpoint<'a>> = at_place.copied().collect();
     let count = u64::try_from(here.len()).unwrap_or(u64::MAX);
     let (first, dice) = dice.below(count);
     // The second is another one: a step of 1 to count - 1 from the first.
@@ -327,6 +349,86 @@ fn draw_endpoint<'v, 'a>(
     } else {
         first
     })
+}
+
+/// An endpoint that a first try may get, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Odds {
+    /// The workload.
+    pub workload: Arc<WorkloadRow>,
+    /// Its address and the port of its application.
+    pub endpoint: SocketAddr,
+    /// Whose endpoint it is: the service that was called, or its fallback.
+    pub service: Arc<ServiceRow>,
+    /// The step of the order, from 0.
+    pub step: usize,
+    /// Of a million first tries, when all endpoints are equally busy; never 0. Rounded down, so
+    /// that all of them together may be a little less.
+    pub per_million: u64,
+}
+
+/// Every endpoint that [`choose`] may choose for a first try, in the order of steps, or the denial
+/// that it would give: what all dice together come to, without any.
+pub fn odds(s: &Snapshot, state: &State, ask: &Ask<'_>, now: Now) -> Result<Vec<Odds>, Denial> {
+    let client = &ask.source.locality;
+    let mut views = steps(s, ask.service, ask.port, client);
+    fill_health(s, state, &mut views, now, None);
+    let shares = shares(state, ask, &views, now, None);
+    let mut claims = claims(&views, &shares);
+    if claims.iter().all(|claim| *claim == 0) {
+        // As in `draw_step`: the first step is asked first.
+        claims.iter_mut().take(1).for_each(|claim| *claim = 1);
+    }
+    let total: u64 = claims.iter().sum();
+    let mut found = Vec::new();
+    for (drawn, claim) in claims.iter().enumerate().filter(|(_, claim)| **claim > 0) {
+        if let Some((step, candidates)) = candidates(ask, &views, drawn) {
+            let of = |part| odds_of(views[step].service, step, part, *claim, total);
+            found.extend(parts(&candidates).into_iter().map(of));
+        }
+    }
+    if found.is_empty() {
+        return Err(nothing_left(
+            ask,
+            &views,
+            order_provenance(ask.service, client).cloned(),
+        ));
+    }
+    Ok(found)
+}
+
+/// Each candidate with its share of those that draw among them, as numerator and denominator.
+fn parts<'v, 'a>(candidates: &[&'v Endpoint<'a>]) -> Vec<(&'v Endpoint<'a>, u64, u64)> {
+    let places = places_of(candidates);
+    let total: u64 = places.iter().map(|(_, weight)| weight).sum();
+    let part = |endpoint: &&'v Endpoint<'a>| {
+        let here = candidates.iter().filter(|e| e.place == endpoint.place);
+        let here = u64::try_from(here.count()).unwrap_or(u64::MAX);
+        (
+            *endpoint,
+            u64::from(endpoint.weight),
+            total.saturating_mul(here),
+        )
+    };
+    candidates.iter().map(part).collect()
+}
+
+fn odds_of(
+    service: &Arc<ServiceRow>,
+    step: usize,
+    (endpoint, weight, of): (&Endpoint<'_>, u64, u64),
+    claim: u64,
+    claims: u64,
+) -> Odds {
+    let million = u128::from(claim) * u128::from(weight) * 1_000_000;
+    let share = million / (u128::from(claims) * u128::from(of)).max(1);
+    Odds {
+        workload: endpoint.workload.clone(),
+        endpoint: endpoint.address,
+        service: service.clone(),
+        step,
+        per_million: u64::try_from(share).unwrap_or(u64::MAX).max(1),
+    }
 }
 
 /// How many endpoints of a step are out, and why.

@@ -31,7 +31,7 @@ pub mod why;
 pub use authorize::{
     ConnectionVerdict, Peer, RequestHead, authorize_connection, authorize_request, still_allowed,
 };
-pub use balance::{Ask, Choice, Tried, choose};
+pub use balance::{Ask, Choice, Odds, Tried, choose, odds};
 pub use decider::Decider;
 pub use denial::{Denial, DenialKind};
 pub use destination::{

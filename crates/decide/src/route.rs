@@ -46,6 +46,44 @@ pub fn route(
     head: &RouteHead<'_>,
     dice: Dice,
 ) -> Routed {
+    match matched(s, source, parent, head) {
+        Ok(by) => follow(s, by, |backends| pick(backends, dice)),
+        Err(routed) => routed,
+    }
+}
+
+/// Everything that [`route`] may say, whatever the dice.
+#[must_use]
+pub fn every(
+    s: &Snapshot,
+    source: &WorkloadRow,
+    parent: &ServiceTarget,
+    head: &RouteHead<'_>,
+) -> Vec<Routed> {
+    let by = match matched(s, source, parent, head) {
+        Ok(by) => by,
+        Err(routed) => return vec![routed],
+    };
+    let backends: &[Backend] = match by.rule().map(|rule| &rule.action) {
+        Some(Action::Forward(backends)) => backends,
+        Some(Action::Redirect(_)) | None => &[],
+    };
+    let backends = backends.iter().filter(|backend| backend.weight > 0);
+    let all: Vec<Routed> = backends.map(|one| follow(s, by, |_| Some(one))).collect();
+    if all.is_empty() {
+        vec![follow(s, by, |backends| pick(backends, Dice(0)))]
+    } else {
+        all
+    }
+}
+
+/// The match that a request follows; else what becomes of it without one.
+fn matched<'a>(
+    s: &'a Snapshot,
+    source: &'a WorkloadRow,
+    parent: &'a ServiceTarget,
+    head: &RouteHead<'_>,
+) -> Result<&'a Candidate, Routed> {
     let mut is_routed = false;
     for candidate in applicable(s, source, parent) {
         is_routed = true;
@@ -53,19 +91,18 @@ pub fn route(
             .conditions()
             .is_some_and(|found| matches(found, head))
         {
-            return follow(s, candidate, dice);
+            return Ok(candidate);
         }
     }
-    if is_routed {
-        let name = &parent.service.name;
-        let reason = format!(
-            "no rule of the routes of {name} matches {} {}",
-            head.method, head.path
-        );
-        Routed::Denied(Denial::new(DenialKind::NoRoute, reason))
-    } else {
-        Routed::Direct
+    if !is_routed {
+        return Err(Routed::Direct);
     }
+    let name = &parent.service.name;
+    let reason = format!(
+        "no rule of the routes of {name} matches {} {}",
+        head.method, head.path
+    );
+    Err(Routed::Denied(Denial::new(DenialKind::NoRoute, reason)))
 }
 
 /// True if a request to this port may follow a route: it is then to be asked for.
@@ -147,7 +184,11 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn follow(s: &Snapshot, by: &Candidate, dice: Dice) -> Routed {
+fn follow<'a>(
+    s: &Snapshot,
+    by: &'a Candidate,
+    pick: impl FnOnce(&'a [Backend]) -> Option<&'a Backend>,
+) -> Routed {
     let Some(rule) = by.rule() else {
         return Routed::Direct;
     };
@@ -165,7 +206,7 @@ fn follow(s: &Snapshot, by: &Candidate, dice: Dice) -> Routed {
         }
         Action::Forward(backends) => backends,
     };
-    let Some(backend) = pick(backends, dice) else {
+    let Some(backend) = pick(backends) else {
         let reason = "every backend of the rule has weight 0";
         return denied(DenialKind::BrokenRoute, reason.into());
     };

@@ -222,8 +222,8 @@ struct Explaining<'a> {
 
 impl Explaining<'_> {
     fn call(&mut self, question: &Question) -> Result<Verdict, Denial> {
-        let (source, peer) = self.caller(&question.from)?;
-        let to = self.resolve(&source, question)?;
+        let (source, peer) = caller(self.s, &question.from)?;
+        let to = resolve(self.s, &source, &question.host, question.port)?;
         match destination(self.s, to) {
             Destination::Denied(denial) => Err(denial),
             Destination::Outside(_) => {
@@ -319,41 +319,6 @@ impl Explaining<'_> {
         Ok(Way::Forward(Box::new((to, by, question))))
     }
 
-    /// The caller as enforcement sees it: its row for the client half, its peer for the server
-    /// half. One that need not exist gets a row of its own.
-    fn caller(&self, from: &Source) -> Result<(Arc<WorkloadRow>, Peer), Denial> {
-        let row = match from {
-            Source::Workload(name) => self.s.workloads.get(name).cloned().ok_or_else(|| {
-                let reason = format!("there is no workload {name} to call from");
-                Denial::new(DenialKind::UnknownDestination, reason)
-            })?,
-            Source::Identity(id, locality) => Arc::new(assumed_row(id, locality)?),
-        };
-        let identity = match from {
-            Source::Workload(_) => row.identity(&self.s.mesh.trust_domain),
-            Source::Identity(id, _) => id.clone(),
-        };
-        let peer = Peer {
-            identity: Some(identity),
-            address: SocketAddr::new(row.address, 0),
-        };
-        Ok((row, peer))
-    }
-
-    /// The address that the name means inside the caller's namespace.
-    fn resolve(&self, source: &WorkloadRow, question: &Question) -> Result<SocketAddr, Denial> {
-        if let Ok(address) = question.host.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(address, question.port));
-        }
-        let service = service_named(&question.host, source)
-            .and_then(|name| self.s.services.get(&name))
-            .ok_or_else(|| {
-                let reason = format!("there is no service {:?} in the mesh", question.host);
-                Denial::new(DenialKind::UnknownDestination, reason)
-            })?;
-        Ok(SocketAddr::new(service.address, question.port))
-    }
-
     fn endpoint(&mut self, source: &WorkloadRow, to: &ServiceTarget) -> Result<Choice, Denial> {
         let ask = Ask {
             source,
@@ -412,30 +377,81 @@ impl Explaining<'_> {
         peer: &Peer,
         question: &Question,
     ) -> Result<Verdict, Denial> {
-        let allowed = Verdict::Allowed {
-            served_by: Some(callee.name.clone()),
-            locality: Some(callee.locality.clone()),
-        };
-        if protocol_of(self.s, callee, port) == Protocol::Tcp {
-            let verdict = explain_connection(self.s, callee, port, peer, &mut self.trace);
-            match verdict {
-                ConnectionVerdict::Allow(_) => return Ok(allowed),
-                ConnectionVerdict::Deny(denial) => return Err(denial),
-                ConnectionVerdict::InspectRequests(_) => {}
-            }
-        }
         let head = RequestHead {
             method: &question.method,
             path: &question.path,
             host: &question.host,
         };
-        match authorize::authorize_connection(self.s, callee, port, peer) {
-            ConnectionVerdict::Allow(_) => Ok(allowed),
-            ConnectionVerdict::Deny(denial) => Err(denial),
-            ConnectionVerdict::InspectRequests(permit) => {
-                let trace = Some(&mut self.trace);
-                authorize_request_traced(self.s, &permit, &head, trace).map(|_| allowed)
-            }
+        access(self.s, callee, port, peer, &head, &mut self.trace)?;
+        Ok(Verdict::Allowed {
+            served_by: Some(callee.name.clone()),
+            locality: Some(callee.locality.clone()),
+        })
+    }
+}
+
+/// The caller as enforcement sees it: its row for the client half, its peer for the server half.
+/// One that need not exist gets a row of its own.
+pub fn caller(s: &Snapshot, from: &Source) -> Result<(Arc<WorkloadRow>, Peer), Denial> {
+    let row = match from {
+        Source::Workload(name) => s.workloads.get(name).cloned().ok_or_else(|| {
+            let reason = format!("there is no workload {name} to call from");
+            Denial::new(DenialKind::UnknownDestination, reason)
+        })?,
+        Source::Identity(id, locality) => Arc::new(assumed_row(id, locality)?),
+    };
+    let identity = match from {
+        Source::Workload(_) => row.identity(&s.mesh.trust_domain),
+        Source::Identity(id, _) => id.clone(),
+    };
+    let peer = Peer {
+        identity: Some(identity),
+        address: SocketAddr::new(row.address, 0),
+    };
+    Ok((row, peer))
+}
+
+/// The address that a host and a port mean inside the caller's namespace.
+pub fn resolve(
+    s: &Snapshot,
+    source: &WorkloadRow,
+    host: &str,
+    port: u16,
+) -> Result<SocketAddr, Denial> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(SocketAddr::new(address, port));
+    }
+    let service = service_named(host, source)
+        .and_then(|name| s.services.get(&name))
+        .ok_or_else(|| {
+            let reason = format!("there is no service {host:?} in the mesh");
+            Denial::new(DenialKind::UnknownDestination, reason)
+        })?;
+    Ok(SocketAddr::new(service.address, port))
+}
+
+/// What the server half of `callee` decides about one call: the connection, and the request where
+/// requests are read. Tells each step to `trace`.
+pub fn access(
+    s: &Snapshot,
+    callee: &WorkloadRow,
+    port: u16,
+    peer: &Peer,
+    head: &RequestHead<'_>,
+    trace: &mut Trace,
+) -> Result<(), Denial> {
+    if protocol_of(s, callee, port) == Protocol::Tcp {
+        match explain_connection(s, callee, port, peer, trace) {
+            ConnectionVerdict::Allow(_) => return Ok(()),
+            ConnectionVerdict::Deny(denial) => return Err(denial),
+            ConnectionVerdict::InspectRequests(_) => {}
+        }
+    }
+    match authorize::authorize_connection(s, callee, port, peer) {
+        ConnectionVerdict::Allow(_) => Ok(()),
+        ConnectionVerdict::Deny(denial) => Err(denial),
+        ConnectionVerdict::InspectRequests(permit) => {
+            authorize_request_traced(s, &permit, head, Some(trace)).map(drop)
         }
     }
 }

@@ -212,6 +212,28 @@ fn bad_fields_of_other_kinds() {
 }
 
 #[test]
+fn bad_policy_tests() {
+    let test = |rest: &str| {
+        let head = "apiVersion: tacit.dev/v1alpha1\nkind: PolicyTest\nmetadata: {name: a}";
+        format!("{head}\n{rest}\n")
+    };
+    let case = |case: &str| test(&format!("cases:\n- {case}"));
+    let cases = [
+        test(""),
+        test("spec: {}"),
+        test("given: {down: [{zoen: a}, {workload: a}]}\ncases: []"),
+        "apiVersion: v1\nkind: PolicyTest\nmetadata: {name: a, namespace: b}\ncases: []".to_owned(),
+        "apiVersion: v1\nkind: PolicyTests\nmetadata: {name: a}\ncases: []".to_owned(),
+        case("{from: {serviceAccount: frontend}, request: GET, then: {verdict: allowed}}"),
+        case(
+            "{from: {serviceAccount: a/b}, request: get http://a/, then: {tries: -1, timeout: 2}}",
+        ),
+        case("{from: {}, request: GET http://a/}"),
+    ];
+    check(cases, &expect_file!["bad_input/bad_policy_tests.txt"]);
+}
+
+#[test]
 fn one_bad_document_does_not_hide_the_others() {
     let good = |name: &str| metadata(&format!("{{name: {name}}}"));
     let text = format!(

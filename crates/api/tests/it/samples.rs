@@ -182,3 +182,15 @@ fn fields_of_kinds() {
         assert_eq!(kind.has_field(path), exists, "{kind} {path}");
     }
 }
+
+#[test]
+fn a_policy_test_is_no_object_of_the_mesh() {
+    let parsed = parse("t.yaml", include_str!("samples/test.yaml"));
+    assert_eq!((parsed.errors.len(), parsed.objects.len()), (0, 1));
+    let test = &parsed.tests[0];
+    assert_eq!(test.value.cases.len(), 2);
+    assert_eq!(test.value.cases[0].then.tries, Some(3));
+    assert_eq!(test.value.cases[1].from.service_account.name, "web");
+    let (position, _) = test.find("cases[1].then.by");
+    assert_eq!((position.line, position.column), (18, 33));
+}

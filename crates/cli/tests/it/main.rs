@@ -6,6 +6,7 @@
 )]
 
 mod address;
+mod analysis;
 mod command_line;
 mod decisions;
 mod explain;

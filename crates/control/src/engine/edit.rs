@@ -76,7 +76,8 @@ impl Engine {
                 findings,
             });
         }
-        if parsed.objects.is_empty() {
+        // A file of tests is for `tacit test`: there is nothing to apply, and nothing wrong.
+        if parsed.objects.is_empty() && parsed.tests.is_empty() {
             let message = format!("{file} has no object in it; nothing was applied");
             return Err(problem(ProblemKind::Invalid, message));
         }

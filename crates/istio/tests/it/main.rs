@@ -9,7 +9,7 @@ mod yaml;
 
 use std::sync::Arc;
 
-use tacit_compiler::{Checked, Compiler, compile_files};
+use tacit_compiler::{Checked, Compiler, Offline, compile_files};
 use tacit_istio::{Options, Translation, translate};
 
 /// A fixed moment: no grant of a test ends.
@@ -19,7 +19,7 @@ const NOW: i64 = 1_700_000_000;
 fn translated(text: &str) -> (Compiler, Checked, Translation) {
     let file: Arc<str> = "a.yaml".into();
     let parsed = tacit_api::parse(&file, text);
-    let (compiler, checked) = compile_files([(file, parsed)], NOW);
+    let Offline { compiler, checked } = compile_files([(file, parsed)], NOW);
     let options = Options {
         root_namespace: "istio-system".try_into().unwrap(),
     };

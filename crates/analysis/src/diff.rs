@@ -1,0 +1,242 @@
+//! What a change does: outcomes of calls that differ between two compiled states.
+//!
+//! Every call to a port of a service is covered, because calls that `decide` cannot tell apart are
+//! asked once:
+//!
+//! * **Callers.** A rule looks at a caller's trust domain, namespace, service account and address,
+//!   and at the workspace of the namespace. So each account, namespace and trust domain that a
+//!   rule, a workload or a workspace of either state names is asked, with one of each sort that
+//!   nobody names, and one without an identity (`callers`). Address ranges cut the addresses into
+//!   pieces that begin where a range begins or behind its end: one address of each piece is asked.
+//! * **Requests.** A rule looks at method, path and host (`requests`). Methods: each that is
+//!   named, and another one. Paths: a path is told apart by the exact paths that it is and the
+//!   prefixes that it begins with; the prefixes that one path begins with are beginnings of the
+//!   longest of them, so each exact path, each prefix with an ending that nobody names, and a path
+//!   that fits nothing are all there are, besides one that has no canonical form, which matters as
+//!   soon as any rule looks at paths. Hosts likewise from their end, and the empty one.
+//! * **Places.** Where a call goes depends on the caller's place only (`routes`). Asked are all
+//!   places of clients that a workload or the Mesh of either state names, and one of which nothing
+//!   is known. For each, the places that serve are compared, then those that serve when the first
+//!   are lost, and so on to the last.
+//! * **Timeouts and further tries** depend on the caller's identity and address only (`limits`).
+//!
+//! Not covered: calls to a workload by its own address, the speed with which shares move, and
+//! services that have routes: they are named as unknown, and that their routes differ is a change.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tacit_model::route::RouteRow;
+use tacit_model::tables::{ServicePort, ServiceRow};
+use tacit_model::{Provenance, ServiceName};
+
+use crate::compiled::{Compiled, Line};
+
+mod access;
+mod callers;
+mod limits;
+mod requests;
+mod routes;
+
+/// What differs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Diff {
+    /// By destination.
+    pub changes: Vec<Change>,
+    /// What has no answer in one of the states, and why.
+    pub unknown: Vec<String>,
+}
+
+/// Calls of which another outcome is the same for all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// `SERVICE.NAMESPACE:PORT`, or what else is called.
+    pub destination: String,
+    /// What differs.
+    pub change: Kind,
+    /// Who calls; empty: everyone.
+    pub callers: Vec<String>,
+    /// Where the callers are; empty: anywhere.
+    pub places: Vec<String>,
+    /// Which requests; empty: every one.
+    pub requests: Vec<String>,
+    /// What came of it before.
+    pub before: String,
+    /// What comes of it now.
+    pub after: String,
+    /// The object and field that decide.
+    pub by: Option<Provenance>,
+    /// Where that is written.
+    pub line: Option<Line>,
+}
+
+/// What differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Kind {
+    /// The destination is new.
+    Added,
+    /// The destination is gone.
+    Removed,
+    /// Denied before.
+    NewlyAllowed,
+    /// Allowed before.
+    NewlyDenied,
+    /// Timeouts or further tries.
+    Limits,
+    /// Where it goes, now or when places are lost.
+    Routes,
+    /// What else a policy or a service says of the destination.
+    Settings,
+}
+
+/// The two states.
+#[derive(Clone, Copy)]
+struct Both<'a> {
+    before: &'a Compiled,
+    after: &'a Compiled,
+    /// True if everything is the same that access depends on, besides the workloads.
+    same_access: bool,
+    /// True if every namespace belongs to what it belonged to, and names are of the same mesh.
+    same_members: bool,
+}
+
+impl<'a> Both<'a> {
+    fn new(before: &'a Compiled, after: &'a Compiled) -> Self {
+        let (old, new) = (&before.snapshot, &after.snapshot);
+        let same_members =
+            old.namespaces == new.namespaces && old.mesh.trust_domain == new.mesh.trust_domain;
+        Self {
+            before,
+            after,
+            same_access: same_members && before.says_the_same_of_access(after),
+            same_members,
+        }
+    }
+
+    fn states(self) -> [&'a Compiled; 2] {
+        [self.before, self.after]
+    }
+}
+
+/// Says what differs between two states.
+#[must_use]
+pub fn diff(before: &Compiled, after: &Compiled) -> Diff {
+    let both = Both::new(before, after);
+    let mut found = Diff::default();
+    egress(both, &mut found);
+    let callers = callers::all(both);
+    let services = both.states().map(|state| &state.snapshot.services);
+    let names: BTreeSet<&ServiceName> = services.iter().flat_map(|rows| rows.keys()).collect();
+    for name in names {
+        if follow_routes(both, name, &mut found) {
+            continue;
+        }
+        limits::compare(both, name, &callers, &mut found);
+        let rows = services.map(|rows| rows.get(name));
+        let ports = rows.iter().flatten().flat_map(|row| &row.ports);
+        let ports: BTreeSet<u16> = ports.map(|port| port.port).collect();
+        for port in ports {
+            let destination = format!("{name}:{port}");
+            match rows.map(|row| port_of(row?, port)) {
+                [Some(old), Some(new)] => {
+                    protocol(&destination, &old.1, &new.1, &mut found);
+                    let to = routes::Pair {
+                        destination: &destination,
+                        old: &old,
+                        new: &new,
+                    };
+                    routes::compare(both, &to, &mut found);
+                    access::compare(both, &to, &callers, &mut found);
+                }
+                [None, Some(_)] => found.changes.push(plain(destination, Kind::Added)),
+                [Some(_), None] => found.changes.push(plain(destination, Kind::Removed)),
+                [None, None] => {}
+            }
+        }
+    }
+    found.unknown.sort();
+    found.unknown.dedup();
+    found
+}
+
+/// True if requests to the service follow routes in one of the states. What becomes of them is
+/// not compared yet; that the routes differ is said.
+fn follow_routes(both: Both<'_>, name: &ServiceName, found: &mut Diff) -> bool {
+    let [old, new] = both.states().map(|state| {
+        let routes = state.snapshot.routes.values();
+        let of_it = routes.filter(|row| row.key.parent == *name);
+        of_it.map(|row| &**row).collect::<Vec<_>>()
+    });
+    if old.is_empty() && new.is_empty() {
+        return false;
+    }
+    let names = |rows: &[&RouteRow]| {
+        let names: BTreeSet<String> = rows.iter().map(|row| row.key.route.to_string()).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        }
+    };
+    if old != new {
+        found.changes.push(Change {
+            before: format!("routes: {}", names(&old)),
+            after: format!("routes: {}; their rules differ", names(&new)),
+            ..plain(name.to_string(), Kind::Settings)
+        });
+    }
+    let why = format!("requests to {name} follow routes, so their outcomes are not compared");
+    found.unknown.push(why);
+    true
+}
+
+fn port_of(service: &Arc<ServiceRow>, port: u16) -> Option<routes::To> {
+    let found = service.ports.iter().find(|p| p.port == port)?;
+    Some((service.clone(), found.clone()))
+}
+
+/// A change for everyone, whatever they ask.
+fn plain(destination: String, change: Kind) -> Change {
+    Change {
+        destination,
+        change,
+        callers: Vec::new(),
+        places: Vec::new(),
+        requests: Vec::new(),
+        before: String::new(),
+        after: String::new(),
+        by: None,
+        line: None,
+    }
+}
+
+fn protocol(destination: &str, old: &ServicePort, new: &ServicePort, found: &mut Diff) {
+    if old.protocol != new.protocol {
+        found.changes.push(Change {
+            before: format!("protocol {:?}", old.protocol),
+            after: format!("protocol {:?}", new.protocol),
+            ..plain(destination.to_owned(), Kind::Settings)
+        });
+    }
+}
+
+/// TCP to what is not in the mesh.
+fn egress(both: Both<'_>, found: &mut Diff) {
+    let [old, new] = both.states().map(|state| &state.snapshot.mesh.egress);
+    if old.value != new.value {
+        found.changes.push(Change {
+            before: format!("{:?}", old.value),
+            after: format!("{:?}", new.value),
+            line: both.after.line(&new.from),
+            by: Some(new.from.clone()),
+            ..plain("outside the mesh".to_owned(), Kind::Settings)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

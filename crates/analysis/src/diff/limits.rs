@@ -1,0 +1,99 @@
+//! Timeouts and further tries of calls to a service in two states.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use tacit_decide::resilience::effective;
+use tacit_model::resilience::Resilience;
+use tacit_model::{Provenance, ServiceName, Sourced};
+
+use super::callers::Sort;
+use super::{Both, Change, Diff, Kind, plain};
+
+/// A field that differs: what it was, what it is, and who says so.
+type Difference = (String, String, Option<Provenance>);
+
+/// Compares what applies to every caller of the mesh.
+pub(super) fn compare(both: Both<'_>, name: &ServiceName, callers: &[Sort], found: &mut Diff) {
+    let [old, new] = both.states().map(|state| state.snapshot.services.get(name));
+    let (Some(old), Some(new)) = (old, new) else {
+        return;
+    };
+    if old.resilience == new.resilience && both.same_members {
+        return;
+    }
+    let local: Vec<&Sort> = callers.iter().filter(|sort| sort.is_local).collect();
+    let mut by_field: BTreeMap<Difference, Vec<String>> = BTreeMap::new();
+    for sort in &local {
+        let (before, after) = (&both.before.snapshot, &both.after.snapshot);
+        let (Some(a), Some(b)) = (sort.caller(before), sort.caller(after)) else {
+            continue;
+        };
+        let a = effective(before, old, None, &a.row);
+        let b = effective(after, new, None, &b.row);
+        for difference in differences(&a, &b) {
+            by_field
+                .entry(difference)
+                .or_default()
+                .push(sort.label.clone());
+        }
+    }
+    found.changes.extend(
+        by_field
+            .into_iter()
+            .map(|((before, after, by), who)| Change {
+                callers: if who.len() == local.len() {
+                    Vec::new()
+                } else {
+                    who
+                },
+                before,
+                after,
+                line: by.as_ref().and_then(|by| both.after.line(by)),
+                by,
+                ..plain(name.to_string(), Kind::Limits)
+            }),
+    );
+}
+
+fn differences(old: &Resilience, new: &Resilience) -> Vec<Difference> {
+    let Resilience {
+        request,
+        per_try,
+        idle,
+        connect,
+        attempts,
+        when,
+        methods,
+        backoff,
+        budget,
+        max_body,
+    } = old;
+    let all = [
+        field("timeout.request", request, &new.request),
+        field("timeout.perTry", per_try, &new.per_try),
+        field("timeout.idle", idle, &new.idle),
+        field("timeout.connect", connect, &new.connect),
+        field("retry.attempts", attempts, &new.attempts),
+        field("retry.on", when, &new.when),
+        field("retry.methods", methods, &new.methods),
+        field("retry.backoff", backoff, &new.backoff),
+        field("retry.budget", budget, &new.budget),
+        field("retry.maxBody", max_body, &new.max_body),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn field<T: PartialEq + Debug>(
+    name: &str,
+    old: &Sourced<T>,
+    new: &Sourced<T>,
+) -> Option<Difference> {
+    let shown = |value: &T| match format!("{value:?}").as_str() {
+        // Zero is no limit.
+        "0ns" => format!("{name} none"),
+        text => format!("{name} {text}"),
+    };
+    let by = Some(new.from.clone()).filter(|from| *from != Provenance::Default);
+    (old.value != new.value).then(|| (shown(&old.value), shown(&new.value), by))
+}
