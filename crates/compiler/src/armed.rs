@@ -151,16 +151,20 @@ fn has_alternative(
     let mut places: BTreeSet<(&ServiceName, &Locality)> = BTreeSet::new();
     for step in steps {
         let (target, wanted) = match step {
-            Step::Places(places) => (Some(service), Some(places)),
-            Step::Service(name) => (services.get(name), None),
-        };
-        let Some(target) = target else {
-            continue;
+            Step::Places(places) => (service, Some(places.iter().collect())),
+            Step::Service(name) => match services.get(name) {
+                Some(fallback) => (fallback, places_of(fallback, client)),
+                None => continue,
+            },
         };
         let endpoints = map.endpoints(&target.name).iter();
         let counted = endpoints
             .filter(|row| map.counts(target, row))
-            .filter(|row| wanted.is_none_or(|places| inside(places, client, row)));
+            .filter(|row| {
+                wanted
+                    .as_deref()
+                    .is_none_or(|places| inside(places, client, row))
+            });
         for row in counted {
             if let Some((name, _)) = services.get_key_value(&target.name) {
                 places.insert((name, &row.locality));
@@ -170,7 +174,18 @@ fn has_alternative(
     places.len() > 1
 }
 
-fn inside(places: &[WeightedPlace], client: &Locality, row: &WorkloadRow) -> bool {
+/// The places from which a fallback serves a client: it keeps to its own order, and its own
+/// fallbacks are not followed. `None`: from everywhere.
+fn places_of<'f>(fallback: &'f ServiceRow, client: &Locality) -> Option<Vec<&'f WeightedPlace>> {
+    let steps = steps_for(fallback.failover.as_ref()?, client);
+    let places = steps.iter().filter_map(|step| match step {
+        Step::Places(places) => Some(places),
+        Step::Service(_) => None,
+    });
+    (!steps.is_empty()).then(|| places.flatten().collect())
+}
+
+fn inside(places: &[&WeightedPlace], client: &Locality, row: &WorkloadRow) -> bool {
     places
         .iter()
         .any(|place| place.place.contains(client, &row.locality))
@@ -187,8 +202,7 @@ fn line(
     let step = |step: &Step| match step {
         Step::Places(places) => {
             let place = |place: &WeightedPlace| {
-                let alone = std::slice::from_ref(place);
-                let count = count(service, map, |row| inside(alone, client, row));
+                let count = count(service, map, |row| inside(&[place], client, row));
                 let weight = match places.len() {
                     1 => String::new(),
                     _ => format!(" (weight {})", place.weight),
@@ -198,7 +212,13 @@ fn line(
             places.iter().map(place).collect::<Vec<_>>().join(" + ")
         }
         Step::Service(name) => match services.get(name) {
-            Some(row) => format!("Service {name} {}", count(row, map, |_| true)),
+            Some(fallback) => {
+                let places = places_of(fallback, client);
+                let places = places.as_deref();
+                let is_there =
+                    |row: &WorkloadRow| places.is_none_or(|places| inside(places, client, row));
+                format!("Service {name} {}", count(fallback, map, is_there))
+            }
             None => format!("Service {name} 0/0"),
         },
     };
