@@ -171,34 +171,27 @@ async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Res
         Ok(found) => found,
         Err(denial) => return connection.refuse(&flight, denial),
     };
-    let going = match going {
-        Going::Workload(target) => Err(target),
+    let limit = deadline::of_caller(&head.headers);
+    // In a box: each step that it is handed to would else keep a place for it.
+    let call = |source, resilience, parts| {
+        let by = (Arc::clone(&snapshot), source);
+        Box::new(Call::new(&caller, &flight, by, resilience, parts))
+    };
+    match going {
         Going::Service(parent) => {
-            match routing::follow(&half.worker, &decider, &source, parent, &head) {
-                Ok(way) => Ok(way),
+            let way = match routing::follow(&half.worker, &decider, &source, parent, &head) {
+                Ok(way) => way,
                 Err(Stopped::Denied(denial)) => return connection.refuse(&flight, denial),
                 Err(Stopped::Redirected { status, to }) => {
                     return connection.redirect(&flight, status, &to);
                 }
-            }
+            };
+            let resilience = caller.resilience(&snapshot, &decider, (&way, &source));
+            to_service(call(source, resilience, (head, body)), way, limit).await
         }
-    };
-    let resilience = match &going {
-        Ok(way) => caller.resilience(&snapshot, &decider, (way, &source)),
-        Err(_) => Rc::default(),
-    };
-    let limit = deadline::of_caller(&head.headers);
-    // In a box: each step that it is handed to would else keep a place for it.
-    let call = Box::new(Call::new(
-        &caller,
-        &flight,
-        (Arc::clone(&snapshot), source),
-        resilience,
-        (head, body),
-    ));
-    match going {
-        Ok(way) => to_service(call, way, limit).await,
-        Err(target) => to_workload(call, &target, limit).await,
+        Going::Workload(target) => {
+            to_workload(call(source, Rc::default(), (head, body)), &target, limit).await
+        }
     }
 }
 
@@ -245,6 +238,8 @@ async fn to_service(
         service: parent.service.name.clone(),
         rule: by.as_ref().map(Into::into),
     };
+    // Else it would be kept while the request is under way.
+    drop(parent);
     let method = call.head.method.as_str();
     let started = call.flight.started;
     let mut progress = decider.begin(&call.resilience, leg, method, limit, started);
