@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use tacit_decide::path::canonical;
 use tacit_decide::resilience::effective;
-use tacit_decide::route::{changed_path, every, follows_routes};
+use tacit_decide::route::{every, follows_routes};
 use tacit_decide::why::{access, resolve};
 use tacit_decide::{
     Ask, Denial, DenialKind, Destination, Odds, Peer, RequestHead, RouteHead, Routed,
     ServiceTarget, State, destination, odds,
 };
 use tacit_model::resilience::Resilience;
-use tacit_model::route::Candidate;
 use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
 use tacit_model::trace::Trace;
 use tacit_model::{Provenance, Snapshot};
@@ -133,6 +132,7 @@ fn routed(
         method: &target.method,
         path: &path,
         query,
+        host: &target.host,
         // A test says nothing of headers.
         header: &|_| None,
     };
@@ -142,10 +142,20 @@ fn routed(
             let found = to_service(compiled, state, caller, parent.clone(), target);
             Outcome::Service(Box::new(found))
         }
-        Routed::Redirect { by } => Outcome::Redirected(by.rule().map(|rule| rule.from.clone())),
-        Routed::Forward { to, by } => {
+        Routed::Redirect { by, .. } => Outcome::Redirected(by.rule().map(|rule| rule.from.clone())),
+        Routed::Forward {
+            to,
+            by,
+            path: changed,
+        } => {
             let rule = by.rule();
-            let target = rewritten(target, &by, &path);
+            let host = rule.and_then(|rule| rule.changes.host.as_deref());
+            // The request as the backend sees it.
+            let target = Target {
+                host: host.unwrap_or(&target.host).to_owned(),
+                path: changed.unwrap_or_else(|| path.clone()),
+                ..target.clone()
+            };
             let mut found = to_service(compiled, state, caller, to, &target);
             found.resilience = effective(s, &parent.service, rule, &caller.row);
             Outcome::Service(Box::new(found))
@@ -153,21 +163,6 @@ fn routed(
     };
     let all = every(s, &caller.row, parent, &head);
     all.into_iter().map(outcome).collect()
-}
-
-/// The request as the backend sees it.
-fn rewritten(target: &Target, by: &Candidate, path: &str) -> Target {
-    let changes = by.rule().map(|rule| &rule.changes);
-    let path = match changes.and_then(|changes| changes.path.as_ref()) {
-        Some(change) => changed_path(by, change, path),
-        None => path.to_owned(),
-    };
-    let host = changes.and_then(|changes| changes.host.as_deref());
-    Target {
-        path,
-        host: host.unwrap_or(&target.host).to_owned(),
-        ..target.clone()
-    }
 }
 
 /// The same for an address that is known, and past the routes of a service.

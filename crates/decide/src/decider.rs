@@ -127,6 +127,7 @@ impl Decider<'_> {
                     method: head.method.to_owned(),
                     path: head.path.to_owned(),
                     query: head.query.to_owned(),
+                    host: head.host.to_owned(),
                     headers: looked_at(candidates, head),
                     dice,
                 },

@@ -172,6 +172,7 @@ pub struct RouteAsked {
     pub method: String,
     pub path: String,
     pub query: String,
+    pub host: String,
     /// Those that a rule looks at.
     pub headers: BTreeMap<String, String>,
     pub dice: Dice,
@@ -187,8 +188,13 @@ pub enum RoutedTo {
         service: ServiceName,
         port: u16,
         by: RuleRef,
+        path: Option<String>,
     },
-    Redirect(RuleRef),
+    Redirect {
+        by: RuleRef,
+        status: u16,
+        location: String,
+    },
 }
 
 impl From<&Routed> for RoutedTo {
@@ -196,12 +202,21 @@ impl From<&Routed> for RoutedTo {
         match routed {
             Routed::Denied(denial) => Self::Denied(denial.clone()),
             Routed::Direct => Self::Direct,
-            Routed::Forward { to, by } => Self::Forward {
+            Routed::Forward { to, by, path } => Self::Forward {
                 service: to.service.name.clone(),
                 port: to.port.port,
                 by: by.into(),
+                path: path.clone(),
             },
-            Routed::Redirect { by } => Self::Redirect(by.into()),
+            Routed::Redirect {
+                by,
+                status,
+                location,
+            } => Self::Redirect {
+                by: by.into(),
+                status: *status,
+                location: location.clone(),
+            },
         }
     }
 }

@@ -182,6 +182,7 @@ impl Replay<'_> {
             method: &asked.method,
             path: &asked.path,
             query: &asked.query,
+            host: &asked.host,
             header: &|name| asked.headers.get(name).cloned(),
         };
         let _routed = self.decider.route(source, &parent, &head, asked.dice);

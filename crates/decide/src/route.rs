@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use tacit_model::route::{Action, Backend, BackendTo, Candidate, PathMatch, Redirect, RouteMatch};
+use tacit_model::route::{
+    Action, Backend, BackendTo, Candidate, PathChange, PathMatch, Redirect, RouteMatch,
+};
 use tacit_model::tables::{Protocol, WorkloadRow};
 use tacit_model::{Dice, Snapshot};
 
@@ -20,7 +22,9 @@ pub struct RouteHead<'a> {
     pub path: &'a str,
     /// Without the question mark; empty if there is none.
     pub query: &'a str,
-    /// The value of a header by its lower-case name; several are joined by commas.
+    /// As it was sent, with its port if it had one; empty if there was none.
+    pub host: &'a str,
+    /// The value of a header by its lower-case name, besides `host`; several are joined by commas.
     pub header: &'a dyn Fn(&str) -> Option<String>,
 }
 
@@ -32,9 +36,18 @@ pub enum Routed {
     /// To the service itself: no route applies.
     Direct,
     /// To a backend of a rule.
-    Forward { to: ServiceTarget, by: Candidate },
-    /// It is answered.
-    Redirect { by: Candidate },
+    Forward {
+        to: ServiceTarget,
+        by: Candidate,
+        /// What the backend sees as the path, if the rule changes it.
+        path: Option<String>,
+    },
+    /// It is answered with this status and location.
+    Redirect {
+        by: Candidate,
+        status: u16,
+        location: String,
+    },
 }
 
 /// Decides where a request to `parent` goes.
@@ -47,7 +60,7 @@ pub fn route(
     dice: Dice,
 ) -> Routed {
     match matched(s, source, parent, head) {
-        Ok(by) => follow(s, by, |backends| pick(backends, dice)),
+        Ok(by) => follow(s, by, (parent, head), |backends| pick(backends, dice)),
         Err(routed) => routed,
     }
 }
@@ -69,9 +82,13 @@ pub fn every(
         Some(Action::Redirect(_)) | None => &[],
     };
     let backends = backends.iter().filter(|backend| backend.weight > 0);
-    let all: Vec<Routed> = backends.map(|one| follow(s, by, |_| Some(one))).collect();
+    let all: Vec<Routed> = backends
+        .map(|one| follow(s, by, (parent, head), |_| Some(one)))
+        .collect();
     if all.is_empty() {
-        vec![follow(s, by, |backends| pick(backends, Dice(0)))]
+        vec![follow(s, by, (parent, head), |backends| {
+            pick(backends, Dice(0))
+        })]
     } else {
         all
     }
@@ -137,8 +154,9 @@ fn matches(conditions: &RouteMatch, head: &RouteHead<'_>) -> bool {
         headers,
         query,
     } = conditions;
-    let header = |(name, value): &(Arc<str>, Arc<str>)| {
-        (head.header)(name).is_some_and(|found| found == **value)
+    let header = |(name, value): &(Arc<str>, Arc<str>)| match &**name {
+        "host" => *head.host == **value,
+        name => (head.header)(name).is_some_and(|found| found == **value),
     };
     let parameter = |(name, value): &(Arc<str>, Arc<str>)| {
         parameter(head.query, name).is_some_and(|found| found == **value)
@@ -187,6 +205,7 @@ fn decoded(text: &str) -> String {
 fn follow<'a>(
     s: &Snapshot,
     by: &'a Candidate,
+    (parent, head): (&ServiceTarget, &RouteHead<'_>),
     pick: impl FnOnce(&'a [Backend]) -> Option<&'a Backend>,
 ) -> Routed {
     let Some(rule) = by.rule() else {
@@ -200,7 +219,13 @@ fn follow<'a>(
         })
     };
     let backends = match &rule.action {
-        Action::Redirect(_) => return Routed::Redirect { by: by.clone() },
+        Action::Redirect(redirect) => {
+            return Routed::Redirect {
+                by: by.clone(),
+                status: redirect.status,
+                location: location(by, redirect, parent.port.port, head),
+            };
+        }
         Action::Forward(backends) if backends.is_empty() => {
             return denied(DenialKind::NoRoute, "the rule has no backend".into());
         }
@@ -210,8 +235,13 @@ fn follow<'a>(
         let reason = "every backend of the rule has weight 0";
         return denied(DenialKind::BrokenRoute, reason.into());
     };
+    let change = rule.changes.path.as_ref();
     match target(s, &backend.to) {
-        Ok(to) => Routed::Forward { to, by: by.clone() },
+        Ok(to) => Routed::Forward {
+            to,
+            by: by.clone(),
+            path: change.map(|change| changed(by, change, head.path)),
+        },
         Err(reason) => denied(DenialKind::BrokenRoute, reason),
     }
 }
@@ -247,9 +277,7 @@ fn target(s: &Snapshot, to: &BackendTo) -> Result<ServiceTarget, String> {
 }
 
 /// The path that a rule makes of a canonical one that it matched.
-#[must_use]
-pub fn changed_path(by: &Candidate, change: &tacit_model::route::PathChange, path: &str) -> String {
-    use tacit_model::route::PathChange;
+fn changed(by: &Candidate, change: &PathChange, path: &str) -> String {
     let (replacement, prefix) = match change {
         PathChange::Full(path) => return path.to_string(),
         PathChange::Prefix(replacement) => (replacement, by.conditions().map(|found| &found.path)),
@@ -264,28 +292,28 @@ pub fn changed_path(by: &Candidate, change: &tacit_model::route::PathChange, pat
     }
 }
 
-/// Where a redirect leads. `host` and `port` are those of the request; the path is canonical.
-#[must_use]
-pub fn location(
-    by: &Candidate,
-    redirect: &Redirect,
-    (host, port): (&str, u16),
-    (path, query): (&str, &str),
-) -> String {
+/// Where a redirect leads. A request without a host is sent to another path of where it came.
+fn location(by: &Candidate, redirect: &Redirect, port: u16, head: &RouteHead<'_>) -> String {
+    let path = match &redirect.path {
+        Some(change) => changed(by, change, head.path),
+        None => head.path.to_owned(),
+    };
+    let mark = if head.query.is_empty() { "" } else { "?" };
+    let path = format!("{path}{mark}{}", head.query);
+    let own = head
+        .host
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.ends_with(']'));
+    let own = own.map_or(head.host, |(host, _)| host);
+    let host = redirect.host.as_deref().unwrap_or(own);
+    if host.is_empty() {
+        return path;
+    }
     let scheme = redirect.scheme.as_deref().unwrap_or("http");
     let standard = if scheme == "https" { 443 } else { 80 };
     let written = redirect.scheme.is_some().then_some(standard);
-    let port = redirect.port.or(written).unwrap_or(port);
-    let host = redirect.host.as_deref().unwrap_or(host);
-    let port = if port == standard {
-        String::new()
-    } else {
-        format!(":{port}")
-    };
-    let path = match &redirect.path {
-        Some(change) => changed_path(by, change, path),
-        None => path.to_owned(),
-    };
-    let mark = if query.is_empty() { "" } else { "?" };
-    format!("{scheme}://{host}{port}{path}{mark}{query}")
+    match redirect.port.or(written).unwrap_or(port) {
+        port if port == standard => format!("{scheme}://{host}{path}"),
+        port => format!("{scheme}://{host}:{port}{path}"),
+    }
 }

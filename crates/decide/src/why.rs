@@ -22,7 +22,7 @@ use crate::destination::{Destination, ServiceTarget, destination, protocol_of};
 use crate::offline::{Freshness, admit};
 use crate::path::canonical;
 use crate::resilience::effective;
-use crate::route::{RouteHead, Routed, changed_path, follows_routes, route};
+use crate::route::{RouteHead, Routed, follows_routes, route};
 use crate::state::State;
 
 /// Who calls.
@@ -285,35 +285,35 @@ impl Explaining<'_> {
             method: &question.method,
             path: &path,
             query,
+            host: &question.host,
             header: &|name| question.headers.get(name).cloned(),
         };
-        let (to, by) = match route(self.s, source, parent, &head, self.dice) {
+        let (to, by, changed) = match route(self.s, source, parent, &head, self.dice) {
             Routed::Denied(denial) => return Err(denial),
             Routed::Direct => return Ok(Way::Direct),
-            Routed::Forward { to, by } => (to, by),
-            Routed::Redirect { by } => {
+            Routed::Forward { to, by, path } => (to, by, path),
+            Routed::Redirect {
+                by,
+                status,
+                location,
+            } => {
+                let text = format!("it is answered {status} with the location {location}");
                 let from = by.rule().map(|rule| rule.from.clone());
-                self.trace
-                    .step("route", "it is answered with a redirect".into(), from);
+                self.trace.step("route", text, from);
                 return Ok(Way::Answered);
             }
         };
-        let rule = by.rule();
         let text = format!(
             "a rule leads to service {} port {}",
             to.service.name, to.port.port
         );
+        let rule = by.rule();
         self.trace
             .step("route", text, rule.map(|rule| rule.from.clone()));
-        let changes = rule.map(|rule| &rule.changes);
-        let path = match changes.and_then(|changes| changes.path.as_ref()) {
-            Some(change) => changed_path(&by, change, &path),
-            None => path,
-        };
-        let host = changes.and_then(|changes| changes.host.as_deref());
+        let host = rule.and_then(|rule| rule.changes.host.as_deref());
         let question = Question {
-            path,
             host: host.unwrap_or(&question.host).to_owned(),
+            path: changed.unwrap_or(path),
             ..question.clone()
         };
         Ok(Way::Forward(Box::new((to, by, question))))

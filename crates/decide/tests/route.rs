@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tacit_decide::route::{changed_path, location};
 use tacit_decide::{DenialKind, Destination, RouteHead, Routed, ServiceTarget, destination, route};
 use tacit_model::route::{
-    Action, Backend, BackendTo, Candidate, Changes, PathChange, PathMatch, Redirect, RouteKey,
-    RouteMatch, RouteRow, RouteRule,
+    Action, Backend, BackendTo, Changes, PathChange, PathMatch, Redirect, RouteKey, RouteMatch,
+    RouteRow, RouteRule,
 };
 use tacit_model::tables::{Protocol, Row, WorkloadRow};
 use tacit_model::{Dice, ObjectRef, Provenance, Snapshot};
@@ -130,6 +129,7 @@ struct Head {
     method: &'static str,
     path: &'static str,
     query: &'static str,
+    host: &'static str,
     headers: BTreeMap<&'static str, &'static str>,
 }
 
@@ -138,6 +138,7 @@ fn get(path: &'static str) -> Head {
         method: "GET",
         path,
         query: "",
+        host: "shop",
         headers: BTreeMap::new(),
     }
 }
@@ -147,6 +148,7 @@ fn ask(s: &Snapshot, ns: &str, port: u16, head: &Head, dice: Dice) -> Routed {
         method: head.method,
         path: head.path,
         query: head.query,
+        host: head.host,
         header: &|name| head.headers.get(name).map(|value| (*value).to_owned()),
     };
     route(s, caller(s, ns), &parent(s, port), &asked, dice)
@@ -307,40 +309,44 @@ fn weights_are_kept_and_broken_shares_fail() {
     assert_eq!(kinds, (500, 404));
 }
 
-/// The tables of `HTTPPathModifier` and `HTTPRequestRedirectFilter` in the Gateway API.
-#[test]
-fn paths_and_redirects() {
-    let by = |found: RouteMatch| {
-        let Row::Route(route) = row(
-            "shop",
-            "r",
-            None,
-            vec![(vec![found], Action::Forward(vec![]))],
-        ) else {
-            panic!("no route");
-        };
-        Candidate {
-            route,
-            rule: 0,
-            matching: 0,
-        }
+/// What the only rule of `shop/api` makes of a request on port 80 or 81.
+fn only(matched: RouteMatch, change: Option<PathChange>, action: Action, head: &Head) -> Routed {
+    let mut world = world();
+    let Row::Route(mut found) = row("shop", "r", None, vec![(vec![matched], action)]) else {
+        panic!("no route");
     };
-    for (matched, replacement, path, expected) in [
-        ("/foo", "/xyz", "/foo/bar", "/xyz/bar"),
-        ("/foo", "/xyz", "/foo", "/xyz"),
-        ("/foo", "/xyz", "/foo/", "/xyz/"),
-        ("/foo", "", "/foo/bar", "/bar"),
-        ("/foo", "", "/foo/", "/"),
-        ("/foo", "", "/foo", "/"),
-        ("", "/xyz", "/foo", "/xyz/foo"),
-    ] {
-        let change = PathChange::Prefix(replacement.into());
-        let told = changed_path(&by(prefix(matched)), &change, path);
-        assert_eq!(told, expected, "{matched} {replacement} {path}");
-    }
-    let full = PathChange::Full("/all".into());
-    assert_eq!(changed_path(&by(exact("/x")), &full, "/x"), "/all");
+    Arc::make_mut(&mut found).rules[0].changes.path = change;
+    world.put(Row::Route(found));
+    let port = if head.host.ends_with(":81") { 81 } else { 80 };
+    ask(&world.build(), "web", port, head, Dice(1))
+}
 
+/// The table of `HTTPPathModifier` in the Gateway API.
+#[test]
+fn paths_that_the_backend_sees() {
+    let full = PathChange::Full("/all".into());
+    let prefix_with = |text: &str| PathChange::Prefix(text.into());
+    for (matched, change, path, expected) in [
+        (prefix("/foo"), prefix_with("/xyz"), "/foo/bar", "/xyz/bar"),
+        (prefix("/foo"), prefix_with("/xyz"), "/foo", "/xyz"),
+        (prefix("/foo"), prefix_with("/xyz"), "/foo/", "/xyz/"),
+        (prefix("/foo"), prefix_with(""), "/foo/bar", "/bar"),
+        (prefix("/foo"), prefix_with(""), "/foo/", "/"),
+        (prefix("/foo"), prefix_with(""), "/foo", "/"),
+        (prefix(""), prefix_with("/xyz"), "/foo", "/xyz/foo"),
+        (exact("/x"), full, "/x", "/all"),
+    ] {
+        let to = Action::Forward(vec![to("v1", 1)]);
+        let Routed::Forward { path: seen, .. } = only(matched, Some(change), to, &get(path)) else {
+            panic!("{path} is not forwarded");
+        };
+        assert_eq!(seen.as_deref(), Some(expected), "{path}");
+    }
+}
+
+/// `HTTPRequestRedirectFilter` in the Gateway API.
+#[test]
+fn redirects() {
     let plain = Redirect {
         scheme: None,
         host: None,
@@ -358,15 +364,25 @@ fn paths_and_redirects() {
         port: Some(8443),
         ..https.clone()
     };
-    for (redirect, port, expected) in [
-        (&plain, 80, "http://shop/old/a?q=1"),
-        (&plain, 8080, "http://shop:8080/old/a?q=1"),
-        (&https, 8080, "https://shop/old/a?q=1"),
-        (&elsewhere, 80, "https://new.example.com:8443/new/a?q=1"),
+    for (redirect, host, expected) in [
+        (&plain, "shop", "http://shop/old/a?q=1"),
+        (&plain, "shop:81", "http://shop:81/old/a?q=1"),
+        (&plain, "[fd00::1]", "http://[fd00::1]/old/a?q=1"),
+        (&plain, "[fd00::1]:81", "http://[fd00::1]:81/old/a?q=1"),
+        (&plain, "", "/old/a?q=1"),
+        (&https, "shop:81", "https://shop/old/a?q=1"),
+        (&elsewhere, "shop", "https://new.example.com:8443/new/a?q=1"),
     ] {
-        let by = by(prefix("/old"));
-        let told = location(&by, redirect, ("shop", port), ("/old/a", "q=1"));
-        assert_eq!(told, expected);
+        let head = Head {
+            query: "q=1",
+            host,
+            ..get("/old/a")
+        };
+        let action = Action::Redirect(redirect.clone());
+        let Routed::Redirect { location, .. } = only(prefix("/old"), None, action, &head) else {
+            panic!("{host} is not redirected");
+        };
+        assert_eq!(location, expected);
     }
 }
 
@@ -495,7 +511,7 @@ fn a_naive_router_agrees() {
                     None
                 }
                 Routed::Denied(denial) => panic!("{denial}"),
-                Routed::Forward { by, .. } | Routed::Redirect { by } => {
+                Routed::Forward { by, .. } | Routed::Redirect { by, .. } => {
                     followed += 1;
                     Some((by.route.key.route.clone(), by.rule))
                 }
@@ -565,6 +581,7 @@ fn random_head(below: &mut impl FnMut(u64) -> u64) -> Head {
         method: pick(below, &["GET", "POST", "PUT"]),
         path: pick(below, PATHS),
         query: pick(below, &["", "q=1", "q=2", "p=1&q=2&q=1"]),
+        host: "shop",
         headers,
     }
 }

@@ -179,11 +179,17 @@ async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Res
     };
     match going {
         Going::Service(parent) => {
+            let called = parent.service.name.clone();
             let way = match routing::follow(&half.worker, &decider, &source, parent, &head) {
                 Ok(way) => way,
-                Err(Stopped::Denied(denial)) => return connection.refuse(&flight, denial),
-                Err(Stopped::Redirected { status, to }) => {
-                    return connection.redirect(&flight, status, &to);
+                Err(stopped) => {
+                    flight.service.replace(Some(called));
+                    return match stopped {
+                        Stopped::Denied(denial) => connection.refuse(&flight, denial),
+                        Stopped::Redirected { status, location } => {
+                            connection.redirect(&flight, status, &location)
+                        }
+                    };
                 }
             };
             let resilience = caller.resilience(&snapshot, &decider, (&way, &source));
@@ -226,7 +232,12 @@ async fn to_service(
     way: Way,
     limit: Option<Duration>,
 ) -> Response<ResponseBody> {
-    let Way { parent, target, by } = way;
+    let Way {
+        parent,
+        target,
+        by,
+        path,
+    } = way;
     let worker = Rc::clone(&call.caller.half.worker);
     let now = || (worker.clock)();
     let snapshot = Arc::clone(&call.snapshot);
@@ -240,13 +251,15 @@ async fn to_service(
     };
     // Else it would be kept while the request is under way.
     drop(parent);
+    if let Some(rule) = by.as_ref().and_then(Candidate::rule)
+        && let Err(error) = routing::rewrite(&mut call.head, rule, path.as_deref())
+    {
+        return call.broken_route(rule, &error);
+    }
+    call.by = by;
     let method = call.head.method.as_str();
     let started = call.flight.started;
     let mut progress = decider.begin(&call.resilience, leg, method, limit, started);
-    if let Some(by) = by {
-        routing::rewrite(&mut call.head, &by);
-        call.by = Some(by);
-    }
     let mut tried = Vec::new();
     let mut last = None;
     loop {

@@ -13,7 +13,7 @@ use tacit_decide::retry::{Progress, Sent, TryLimit, TryOutcome};
 use tacit_decide::{Decider, Denial, DenialKind, DialPermit};
 use tacit_model::event::Party;
 use tacit_model::resilience::Resilience;
-use tacit_model::route::Candidate;
+use tacit_model::route::{Candidate, RouteRule};
 use tacit_model::tables::WorkloadRow;
 use tacit_model::{Now, Snapshot};
 use tokio::time::Instant;
@@ -204,8 +204,11 @@ impl<'a> Call<'a> {
         match came {
             Tried::Failed(failure) => self.fail(failure),
             Tried::Answered(mut response, lease) => {
-                if let Some(rule) = self.by.as_ref().and_then(Candidate::rule) {
-                    change_headers(response.headers_mut(), &rule.changes.response);
+                if let Some(rule) = self.by.as_ref().and_then(Candidate::rule)
+                    && let Err(error) =
+                        change_headers(response.headers_mut(), &rule.changes.response)
+                {
+                    return self.broken_route(rule, &error);
                 }
                 let is_stream = headers::is_stream(&response);
                 let time = BodyTime {
@@ -229,6 +232,20 @@ impl<'a> Call<'a> {
             Some(failure) => self.fail(failure),
             None => self.caller.connection.refuse(self.flight, denial),
         }
+    }
+
+    /// A rule changes something into what HTTP cannot carry; the compiler takes no such rule.
+    pub(super) fn broken_route(
+        &self,
+        rule: &RouteRule,
+        error: &http::Error,
+    ) -> Response<ResponseBody> {
+        let denial = Denial {
+            kind: DenialKind::BrokenRoute,
+            reason: format!("the change that the rule makes cannot be made: {error}"),
+            by: Some(rule.from.clone()),
+        };
+        self.caller.connection.refuse(self.flight, denial)
     }
 
     /// The caller broke off while sending.

@@ -4,9 +4,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, Uri};
 use http::{Version, request};
 use tacit_decide::path::canonical;
-use tacit_decide::route::{changed_path, follows_routes, location};
+use tacit_decide::route::follows_routes;
 use tacit_decide::{Decider, Denial, DenialKind, RouteHead, Routed, ServiceTarget};
-use tacit_model::route::{Action, Candidate, HeaderChanges};
+use tacit_model::route::{Candidate, HeaderChanges, RouteRule};
 use tacit_model::tables::WorkloadRow;
 
 use crate::headers;
@@ -20,6 +20,8 @@ pub(super) struct Way {
     pub(super) target: ServiceTarget,
     /// The rule that leads there, if a route does.
     pub(super) by: Option<Candidate>,
+    /// What the backend sees as the path, if the rule changes it.
+    pub(super) path: Option<String>,
 }
 
 /// Why a request goes nowhere.
@@ -28,7 +30,7 @@ pub(super) enum Stopped {
     /// A redirect: the status, and where to.
     Redirected {
         status: u16,
-        to: String,
+        location: String,
     },
 }
 
@@ -54,17 +56,21 @@ pub(super) fn follow(
         method: head.method.as_str(),
         path: &path,
         query: head.uri.query().unwrap_or(""),
-        header: &|name| value(head, name),
+        host: headers::host(head),
+        header: &|name| value(&head.headers, name),
     };
     match decider.route(source, &parent, &asked, (worker.dice)()) {
         Routed::Denied(denial) => Err(Stopped::Denied(denial)),
         Routed::Direct => Ok(direct(parent)),
-        Routed::Forward { to, by } => Ok(Way {
+        Routed::Forward { to, by, path } => Ok(Way {
             parent,
             target: to,
             by: Some(by),
+            path,
         }),
-        Routed::Redirect { by } => Err(redirect(&by, &parent, head, &path)),
+        Routed::Redirect {
+            status, location, ..
+        } => Err(Stopped::Redirected { status, location }),
     }
 }
 
@@ -73,83 +79,82 @@ fn direct(parent: ServiceTarget) -> Way {
         target: parent.clone(),
         parent,
         by: None,
+        path: None,
     }
 }
 
-/// The values of a header, joined by commas (RFC 9110, 5.3). `host` is the authority in HTTP/2.
-fn value(head: &request::Parts, name: &str) -> Option<String> {
-    if name == header::HOST.as_str() {
-        return Some(headers::host(head).to_owned()).filter(|host| !host.is_empty());
-    }
-    let all = head.headers.get_all(name).into_iter();
+/// The values of a header, joined by commas (RFC 9110, 5.3).
+fn value(headers: &HeaderMap, name: &str) -> Option<String> {
+    let all = headers.get_all(name).into_iter();
     let texts: Vec<&str> = all.filter_map(|value| value.to_str().ok()).collect();
     (!texts.is_empty()).then(|| texts.join(","))
 }
 
-fn redirect(by: &Candidate, parent: &ServiceTarget, head: &request::Parts, path: &str) -> Stopped {
-    let Some(Action::Redirect(redirect)) = by.rule().map(|rule| &rule.action) else {
-        return Stopped::Denied(Denial {
-            kind: DenialKind::BrokenRoute,
-            reason: "the rule has no redirect".into(),
-            by: None,
-        });
-    };
-    let authority = Authority::try_from(headers::host(head)).ok();
-    let host = authority.as_ref().map_or("", Authority::host);
-    let asked = (path, head.uri.query().unwrap_or(""));
-    Stopped::Redirected {
-        status: redirect.status,
-        to: location(by, redirect, (host, parent.port.port), asked),
+/// Changes a request, which has its final form already, as the rule says. The error is for people:
+/// what a request cannot carry is refused, never left out.
+pub(super) fn rewrite(
+    head: &mut request::Parts,
+    rule: &RouteRule,
+    path: Option<&str>,
+) -> Result<(), http::Error> {
+    if let Some(path) = path {
+        headers::set_path(head, path)?;
     }
+    if let Some(host) = &rule.changes.host {
+        set_host(head, host)?;
+    }
+    change_headers(&mut head.headers, &rule.changes.request)
 }
 
-/// Changes a request, which has its final form already, as the rule says.
-pub(super) fn rewrite(head: &mut request::Parts, by: &Candidate) {
-    let Some(rule) = by.rule() else { return };
-    let changes = &rule.changes;
-    if let Some(change) = &changes.path
-        && let Ok(path) = canonical(head.uri.path())
-    {
-        // The compiler took only paths that a request can carry.
-        let _set = headers::set_path(head, &changed_path(by, change, &path));
-    }
-    if let Some(host) = &changes.host {
-        set_host(head, host);
-    }
-    change_headers(&mut head.headers, &changes.request);
-}
-
-fn set_host(head: &mut request::Parts, host: &str) {
+fn set_host(head: &mut request::Parts, host: &str) -> Result<(), http::Error> {
     if head.version != Version::HTTP_2 {
-        if let Ok(value) = HeaderValue::try_from(host) {
-            head.headers.insert(header::HOST, value);
-        }
-        return;
+        head.headers
+            .insert(header::HOST, HeaderValue::try_from(host)?);
+        return Ok(());
     }
     let mut uri = head.uri.clone().into_parts();
-    uri.authority = Authority::try_from(host).ok();
-    if let Ok(uri) = Uri::from_parts(uri) {
-        head.uri = uri;
-    }
+    uri.authority = Some(Authority::try_from(host)?);
+    head.uri = Uri::from_parts(uri)?;
+    Ok(())
 }
 
-/// Changes headers. The compiler took only names and values that a header can have.
-pub(super) fn change_headers(headers: &mut HeaderMap, changes: &HeaderChanges) {
+/// Changes headers, of a request or of a response.
+pub(super) fn change_headers(
+    headers: &mut HeaderMap,
+    changes: &HeaderChanges,
+) -> Result<(), http::Error> {
     let HeaderChanges { set, add, remove } = changes;
     for name in remove {
         headers.remove(&**name);
     }
-    let pairs = |list: &[(std::sync::Arc<str>, std::sync::Arc<str>)]| {
-        let pair = |(name, value): &(std::sync::Arc<str>, std::sync::Arc<str>)| {
-            let name = HeaderName::try_from(&**name).ok()?;
-            Some((name, HeaderValue::try_from(&**value).ok()?))
-        };
-        list.iter().filter_map(pair).collect::<Vec<_>>()
-    };
-    for (name, value) in pairs(set) {
-        headers.insert(name, value);
+    for (name, value) in set {
+        headers.insert(
+            HeaderName::try_from(&**name)?,
+            HeaderValue::try_from(&**value)?,
+        );
     }
-    for (name, value) in pairs(add) {
-        headers.append(name, value);
+    for (name, value) in add {
+        headers.append(
+            HeaderName::try_from(&**name)?,
+            HeaderValue::try_from(&**value)?,
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_header_cannot_carry_is_an_error_and_never_left_out() {
+        let change = |value: &str| HeaderChanges {
+            set: vec![("x-stage".into(), value.into())],
+            ..HeaderChanges::default()
+        };
+        let mut headers = HeaderMap::new();
+        assert!(change_headers(&mut headers, &change("a\nb")).is_err());
+        assert!(change_headers(&mut headers, &change("canary")).is_ok());
+        assert_eq!(headers["x-stage"], "canary");
     }
 }
