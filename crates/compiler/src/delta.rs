@@ -9,6 +9,7 @@ use tacit_model::access::Cidr;
 use tacit_model::finding::Finding;
 use tacit_model::hosting::MayHost;
 use tacit_model::status::ObjectStatus;
+use tacit_model::tables::PublishedPort;
 use tacit_model::{NodeName, ServiceName, TableDelta, WorkloadName};
 
 use crate::grants::Subject;
@@ -56,8 +57,6 @@ pub struct NodeFact {
     pub region: Arc<str>,
     /// Its zone; empty if not known.
     pub zone: Arc<str>,
-    /// Addresses of its machine: its workloads' published ports are there.
-    pub addresses: Vec<IpAddr>,
     /// Addresses of the workloads that it runs.
     pub subnet: Option<Cidr>,
     /// What it may run, as its join token said.
@@ -89,9 +88,8 @@ pub struct InputDelta {
     /// Ports of a workload that accept connections now, as its node reports. Replaces the last
     /// report of that workload; an empty set means that no port does.
     pub ready: Vec<(WorkloadName, BTreeSet<u16>)>,
-    /// Ports of its machine that lead to a workload, and to which of its ports. Replaces what was
-    /// said before of that workload.
-    pub published: Vec<(WorkloadName, BTreeMap<u16, u16>)>,
+    /// Ports of its machine that lead to a workload. Replaces what was said before of that workload.
+    pub published: Vec<(WorkloadName, Vec<PublishedPort>)>,
     /// Addresses given away by an earlier process, from the store. `Some` replaces what the
     /// compiler remembers; only the first delta needs it.
     pub addresses: Option<Addresses>,

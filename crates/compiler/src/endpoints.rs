@@ -1,7 +1,7 @@
 //! Services and workloads: their checks, ports, addresses and places.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tacit_api::service::{self as written, ServiceSpec};
@@ -9,9 +9,7 @@ use tacit_api::values::PortRef;
 use tacit_api::workload::WorkloadSpec;
 use tacit_api::{Located, Object};
 use tacit_model::finding::Finding;
-use tacit_model::tables::{
-    Protocol, PublishedPort, ServicePort, TargetPort, WorkloadPort, WorkloadRow,
-};
+use tacit_model::tables::{Protocol, ServicePort, TargetPort, WorkloadPort, WorkloadRow};
 use tacit_model::{Locality, NodeName, ServiceAccount, ServiceName, WorkloadName};
 
 use crate::addresses::Allocator;
@@ -443,7 +441,7 @@ pub(crate) fn workload_rows(
             name: name.clone(),
             class: mentioned.class(name, entry),
             address: *address,
-            published: published(name, &node, inputs),
+            published: inputs.published.get(name).cloned().unwrap_or_default(),
             node,
             locality,
             ports,
@@ -461,21 +459,6 @@ pub(crate) fn workload_rows(
         });
     }
     (rows, findings)
-}
-
-/// Each published port of a workload, on each address of its machine.
-fn published(name: &WorkloadName, node: &NodeName, inputs: &Inputs) -> Vec<PublishedPort> {
-    let ports = inputs.published.get(name).into_iter().flatten();
-    let fact = inputs.nodes.get(node);
-    let addresses = || fact.into_iter().flat_map(|fact| &fact.addresses);
-    let on_each = |(port, target): (&u16, &u16)| {
-        let (port, target) = (*port, *target);
-        addresses().map(move |address| PublishedPort {
-            at: SocketAddr::new(*address, port),
-            target,
-        })
-    };
-    ports.flat_map(on_each).collect()
 }
 
 /// The ports that a workload declares, and those that services say it has. A port that one of

@@ -94,7 +94,6 @@ fn assume(names: &BTreeSet<NodeName>, ranges: Ranges) -> Vec<NodeFact> {
     };
     let fact = |(index, name): (u32, &NodeName)| NodeFact {
         name: name.clone(),
-        addresses: Vec::new(),
         region: "".into(),
         zone: "".into(),
         subnet: subnet(index),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tacit_api::{Kind, Located, Object, ObjectKey, SyntaxError};
+use tacit_model::tables::PublishedPort;
 use tacit_model::{NodeName, WorkloadName};
 
 use crate::delta::{Addresses, InputDelta, NodeFact, Owner, Upsert, Written};
@@ -22,7 +23,7 @@ pub(crate) struct Inputs {
     pub(crate) file_errors: Vec<SyntaxError>,
     pub(crate) nodes: BTreeMap<NodeName, NodeFact>,
     pub(crate) ready: BTreeMap<WorkloadName, BTreeSet<u16>>,
-    pub(crate) published: BTreeMap<WorkloadName, BTreeMap<u16, u16>>,
+    pub(crate) published: BTreeMap<WorkloadName, Vec<PublishedPort>>,
     pub(crate) addresses: Addresses,
     /// Unix seconds.
     pub(crate) now: i64,

@@ -4,6 +4,7 @@ mod ads;
 mod node_api;
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -63,13 +64,17 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener) -> Control
     }
 }
 
-/// Who called, as its certificate proves.
+/// Who called, as its certificate proves, and from where.
 #[derive(Clone, Debug)]
-struct Peer(PeerCertificate);
+struct Peer {
+    certificate: PeerCertificate,
+    address: IpAddr,
+}
 
 /// The node that called; anybody else is refused.
 fn calling_node(extensions: &Extensions, shared: &Shared) -> Result<NodeId, Status> {
-    let Some(Peer(PeerCertificate::Node(id))) = extensions.get::<Peer>() else {
+    let certificate = extensions.get::<Peer>().map(|peer| &peer.certificate);
+    let Some(PeerCertificate::Node(id)) = certificate else {
         return Err(Status::unauthenticated(
             "only a node that has joined may ask this",
         ));
@@ -94,7 +99,10 @@ impl Connected for NodeStream {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        Peer(self.0.peer().clone())
+        Peer {
+            certificate: self.0.peer().clone(),
+            address: self.0.remote().ip().to_canonical(),
+        }
     }
 }
 

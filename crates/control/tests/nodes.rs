@@ -34,6 +34,38 @@ fn name(workload: &Option<Namespaced>) -> WorkloadName {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_published_port_is_where_the_node_calls_from_and_nowhere_else() {
+    let mesh = Mesh::start().await;
+    let node = Node::join(&mesh.token("a").await, "a").await.unwrap();
+    let mut discovery = node.discover(Subscription::new(node.id.clone())).await;
+    drop(discovery.generation().await);
+    let mut api = node.api().await;
+    // Somebody else's address, which the node calls its own.
+    let hello = p::HelloRequest {
+        host_addresses: vec![vec![192, 0, 2, 1]],
+        ..p::HelloRequest::default()
+    };
+    api.hello(hello).await.unwrap();
+    let publish = vec![p::Publish {
+        port: 443,
+        target: 8080,
+    }];
+    let request = p::RegisterWorkloadRequest {
+        publish,
+        ..register()
+    };
+    let registered = api.register_workload(request).await.unwrap().into_inner();
+    let snapshot = discovery.generation().await.snapshot;
+    let at = |address: &str| {
+        let found = snapshot.published_at(address.parse().unwrap());
+        found.map(|(row, target)| (row.name.clone(), target))
+    };
+    let own = Some((name(&registered.workload), 8080));
+    assert_eq!(at("127.0.0.1:443"), own);
+    assert_eq!(at("192.0.2.1:443"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_joins_and_has_each_change() {
     let mesh = Mesh::start().await;
     let token = mesh.token("a").await;

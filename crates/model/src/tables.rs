@@ -150,7 +150,7 @@ pub struct WorkloadPort {
 }
 
 /// A port of a workload's machine that leads to a port of the workload (`run --publish`).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PublishedPort {
     /// On the machine.
     pub at: SocketAddr,

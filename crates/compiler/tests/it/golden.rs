@@ -7,7 +7,7 @@
 //!     #! node host-a us-east us-east-1a 1      name, region, zone, third byte of its subnet,
 //!                                              then what it may host, if not everything
 //!     #! ready shop/web-1 8080 9090            ports that accept connections
-//!     #! publish shop/web-1 8443:8080          ports of its node's machine that lead to it
+//!     #! publish shop/web-1 192.0.2.1:8443>80  ports of its machine that lead to ports of it
 //!     #! now 1700000000                        unix seconds
 //!     #! author group:developers               who wrote the policies over the API
 
@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use tacit_model::WorkloadName;
 use tacit_model::hosting::MayHost;
+use tacit_model::tables::PublishedPort;
 
 use crate::mesh::{Mesh, Moment, node};
 use crate::render::render;
@@ -61,9 +62,12 @@ pub(crate) fn moments(text: &str) -> Vec<Moment> {
             ["publish", name, ref ports @ ..] => {
                 let (namespace, name) = name.split_once('/').unwrap();
                 let name = WorkloadName::parse(namespace, name).unwrap();
-                let pairs = ports.iter().map(|pair| pair.split_once(':').unwrap());
-                let pairs = pairs.map(|(on, of)| (on.parse().unwrap(), of.parse().unwrap()));
-                moment.published.push((name, pairs.collect()));
+                let pairs = ports.iter().map(|pair| pair.split_once('>').unwrap());
+                let ports = pairs.map(|(at, target)| PublishedPort {
+                    at: at.parse().unwrap(),
+                    target: target.parse().unwrap(),
+                });
+                moment.published.push((name, ports.collect()));
             }
             ["now", seconds] => moment.now = Some(seconds.parse().unwrap()),
             ["author", author] => moment.author = Some(author.to_owned()),

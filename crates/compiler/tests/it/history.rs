@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use tacit_api::ObjectKey;
 use tacit_compiler::{Compiler, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written};
+use tacit_model::tables::PublishedPort;
 use tacit_model::{NodeName, WorkloadName};
 
 use crate::mesh::{Mesh, node};
@@ -162,7 +163,7 @@ enum Step {
     Join(NodeFact),
     Later(i64),
     Ready(WorkloadName, BTreeSet<u16>),
-    Publish(WorkloadName, BTreeMap<u16, u16>),
+    Publish(WorkloadName, Vec<PublishedPort>),
     Remove(usize),
     Write(usize, usize),
 }
@@ -188,7 +189,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         1 => (0..3_usize, 1..4_u16).prop_map(move |(index, port)| {
             let (namespace, name) = workloads[index];
-            Step::Publish(WorkloadName::parse(namespace, name).unwrap(), BTreeMap::from([(port, 80)]))
+            Step::Publish(WorkloadName::parse(namespace, name).unwrap(), vec![PublishedPort { at: ([192, 0, 2, 1], port).into(), target: 80 }])
         }),
         1 => (0..100_i64).prop_map(Step::Later),
     ]
@@ -200,7 +201,7 @@ struct Final {
     upserts: BTreeMap<ObjectKey, Upsert>,
     nodes: BTreeMap<NodeName, NodeFact>,
     ready: BTreeMap<WorkloadName, BTreeSet<u16>>,
-    published: BTreeMap<WorkloadName, BTreeMap<u16, u16>>,
+    published: BTreeMap<WorkloadName, Vec<PublishedPort>>,
     now: i64,
 }
 

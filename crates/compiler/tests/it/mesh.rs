@@ -10,6 +10,7 @@ use tacit_compiler::{
 use tacit_model::WorkloadName;
 use tacit_model::access::Cidr;
 use tacit_model::hosting::MayHost;
+use tacit_model::tables::PublishedPort;
 
 /// What is written and observed at one moment.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +18,7 @@ pub(crate) struct Moment {
     pub(crate) files: BTreeMap<Arc<str>, String>,
     pub(crate) nodes: Vec<NodeFact>,
     pub(crate) ready: Vec<(WorkloadName, BTreeSet<u16>)>,
-    pub(crate) published: Vec<(WorkloadName, BTreeMap<u16, u16>)>,
+    pub(crate) published: Vec<(WorkloadName, Vec<PublishedPort>)>,
     pub(crate) now: Option<i64>,
     /// Author of every object; absent: the directory.
     pub(crate) author: Option<String>,
@@ -131,7 +132,6 @@ pub(crate) fn node(name: &str, region: &str, zone: &str, third: u8) -> NodeFact 
         name: name.try_into().expect("a node name"),
         region: region.into(),
         zone: zone.into(),
-        addresses: vec![[192, 0, 2, third].into()],
         subnet: Some(Cidr {
             network: [10, 96, third, 0].into(),
             prefix: 24,

@@ -1,12 +1,13 @@
 //! What the engine can be asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use tacit_api::ObjectKey;
 use tacit_compiler::grants::{Caller, Subject};
 use tacit_model::hosting::MayHost;
 use tacit_model::labels::Labels;
+use tacit_model::tables::PublishedPort;
 use tacit_model::{
     Generation, Locality, Name, Namespace, NodeName, ServiceAccount, SpiffeId, WorkloadName,
 };
@@ -101,8 +102,8 @@ pub(crate) struct RegisterAsk {
     pub(crate) ports: Vec<RunPort>,
     pub(crate) name: Option<Name>,
     pub(crate) address: Option<IpAddr>,
-    /// Ports of the machine that lead to ports of it.
-    pub(crate) published: BTreeMap<u16, u16>,
+    /// Ports of its machine that lead to ports of it.
+    pub(crate) published: Vec<PublishedPort>,
     pub(crate) uid: u32,
     pub(crate) gids: BTreeSet<u32>,
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tacit_api::{Located, Object, ObjectKey, SyntaxError};
 use tacit_compiler::{Compiler, InputDelta, NodeFact, OutputDelta};
 use tacit_model::finding::Finding;
+use tacit_model::tables::PublishedPort;
 use tacit_model::{NodeName, WorkloadName};
 
 use super::objects::{Held, effective};
@@ -19,7 +20,7 @@ pub(crate) struct Inputs {
     file_errors: Arc<Vec<SyntaxError>>,
     nodes: BTreeMap<NodeName, NodeFact>,
     ready: Ready,
-    published: BTreeMap<WorkloadName, BTreeMap<u16, u16>>,
+    published: BTreeMap<WorkloadName, Vec<PublishedPort>>,
 }
 
 /// A compiler after a change, with what the change led to.
@@ -130,7 +131,7 @@ impl Inputs {
     }
 }
 
-fn published(state: &State) -> BTreeMap<WorkloadName, BTreeMap<u16, u16>> {
+fn published(state: &State) -> BTreeMap<WorkloadName, Vec<PublishedPort>> {
     let runs = state.runs.iter();
     runs.map(|(name, run)| (name.clone(), run.record.published.clone()))
         .collect()
@@ -142,7 +143,6 @@ fn facts(state: &State) -> BTreeMap<NodeName, NodeFact> {
             name: name.clone(),
             region: record.locality.region.clone(),
             zone: record.locality.zone.clone(),
-            addresses: record.host_addresses.clone(),
             subnet: state.subnets.get(name).map(|range| range.cidr()),
             identities: record.identities.clone(),
         };

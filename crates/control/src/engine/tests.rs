@@ -1,7 +1,7 @@
 //! Owners, grants, the full disk, restarts: the engine without processes around it.
 #![expect(clippy::unwrap_in_result, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use tacit_compiler::grants::Caller;
@@ -159,7 +159,7 @@ impl Test {
             ports: Vec::new(),
             name: None,
             address: None,
-            published: BTreeMap::new(),
+            published: Vec::new(),
             uid: ADMINISTRATOR,
             gids: BTreeSet::new(),
         };

@@ -1,22 +1,22 @@
 //! The calls of nodes: joining, certificates, workloads, reports, questions.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::TryFromIntError;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tacit_model::labels::Labels;
-use tacit_model::tables::{Protocol, WorkloadPort};
+use tacit_model::tables::{Protocol, PublishedPort, WorkloadPort};
 use tacit_model::{Locality, NodeId, ServiceName, SpiffeId, WorkloadName};
 use tacit_wire::proto::control as p;
 use tacit_wire::proto::control::node_api_server::NodeApi;
 use tacit_wire::{Invalid, Wire};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
-use super::calling_node;
+use super::{Peer, calling_node};
 use crate::admin::types::{CertificateStatus, Problem, ProblemKind};
 use crate::attend;
 use crate::authority::{self, AuthorityError};
@@ -37,6 +37,23 @@ const MAX_WORKLOADS: usize = 1024;
 
 pub(super) struct Api {
     pub(super) shared: Arc<Shared>,
+}
+
+impl Api {
+    /// The addresses at which the machine of a calling node is, as far as they are proven: the one
+    /// that it calls from. What a node says itself is no proof, and what is sent to a published
+    /// port follows this. A node on our own machine has our addresses, too.
+    fn machine_of(&self, extensions: &Extensions) -> Vec<IpAddr> {
+        let Some(address) = extensions.get::<Peer>().map(|peer| peer.address) else {
+            return Vec::new();
+        };
+        let mut machine = vec![address];
+        let ours = &self.shared.settings.addresses;
+        if address.is_loopback() || ours.contains(&address) {
+            machine.extend(ours.iter().filter(|ours| **ours != address));
+        }
+        machine
+    }
 }
 
 #[tonic::async_trait]
@@ -137,7 +154,8 @@ impl NodeApi for Api {
         request: Request<p::RegisterWorkloadRequest>,
     ) -> Result<Response<p::RegisterWorkloadResponse>, Status> {
         let id = calling_node(request.extensions(), &self.shared)?;
-        let ask = register_ask(id, request.into_inner())?;
+        let machine = self.machine_of(request.extensions());
+        let ask = register_ask(id, &machine, request.into_inner())?;
         let registered = self
             .shared
             .engine
@@ -264,7 +282,12 @@ fn peers_of(published: &crate::engine::Published, own: &NodeId) -> Vec<p::Peer> 
     others.filter_map(peer).collect()
 }
 
-fn register_ask(id: NodeId, request: p::RegisterWorkloadRequest) -> Result<RegisterAsk, Status> {
+/// `machine`: the addresses of the node's machine.
+fn register_ask(
+    id: NodeId,
+    machine: &[IpAddr],
+    request: p::RegisterWorkloadRequest,
+) -> Result<RegisterAsk, Status> {
     let p::RegisterWorkloadRequest {
         namespace,
         service_account,
@@ -314,14 +337,26 @@ fn register_ask(id: NodeId, request: p::RegisterWorkloadRequest) -> Result<Regis
             .map(IpAddr::from_wire)
             .transpose()
             .map_err(invalid)?,
-        published: publish
-            .into_iter()
-            .map(|p::Publish { port, target }| Ok((port.try_into()?, target.try_into()?)))
-            .collect::<Result<_, TryFromIntError>>()
-            .map_err(invalid)?,
+        published: published(machine, publish).map_err(invalid)?,
         uid,
         gids: gids.into_iter().collect::<BTreeSet<_>>(),
     })
+}
+
+/// Each published port on each address of the machine.
+fn published(
+    machine: &[IpAddr],
+    publish: Vec<p::Publish>,
+) -> Result<Vec<PublishedPort>, TryFromIntError> {
+    let mut ports = Vec::new();
+    for p::Publish { port, target } in publish {
+        let (port, target) = (u16::try_from(port)?, u16::try_from(target)?);
+        ports.extend(machine.iter().map(|address| PublishedPort {
+            at: SocketAddr::new(*address, port),
+            target,
+        }));
+    }
+    Ok(ports)
 }
 
 fn traffic_of(traffic: p::Traffic) -> Result<(Pair, u64, u64), Status> {

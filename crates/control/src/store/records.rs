@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tacit_model::hosting::MayHost;
 use tacit_model::labels::Labels;
+use tacit_model::tables::PublishedPort;
 use tacit_model::{Generation, Locality, NodeName, ServiceAccount, WorkloadName};
 
 use super::{Change, Contents, Fault, StoreError, Table};
@@ -45,8 +46,9 @@ pub(crate) struct RunRecord {
     pub(crate) zone: String,
     pub(crate) ports: Vec<RunPort>,
     pub(crate) address: IpAddr,
-    /// Ports of the machine that lead to ports of it.
-    pub(crate) published: BTreeMap<u16, u16>,
+    /// Ports of its machine that lead to ports of it.
+    #[serde(default)]
+    pub(crate) published: Vec<PublishedPort>,
     pub(crate) uid: u32,
 }
 
