@@ -124,8 +124,11 @@ impl<'a> Both<'a> {
 /// Says what differs between two states.
 #[must_use]
 pub fn diff(before: &Compiled, after: &Compiled) -> Diff {
-    let both = Both::new(before, after);
     let mut found = Diff::default();
+    if before.snapshot.tables() == after.snapshot.tables() {
+        return found;
+    }
+    let both = Both::new(before, after);
     egress(both, &mut found);
     let callers = callers::all(both);
     let services = both.states().map(|state| &state.snapshot.services);

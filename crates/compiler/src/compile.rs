@@ -86,6 +86,7 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
         index: &mesh.index,
         tenants: mesh.world.tenants(),
     };
+    routes::withdraw(&mut judged, &mesh.world);
     let placed = place(&mut judged, &resolver, &mesh.world, &mesh.ports);
     let given = endpoints::addresses(&mesh.index, &mesh.settings, inputs);
     let selectors = placed

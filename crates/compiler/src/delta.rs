@@ -88,7 +88,8 @@ pub struct InputDelta {
     /// Ports of a workload that accept connections now, as its node reports. Replaces the last
     /// report of that workload; an empty set means that no port does.
     pub ready: Vec<(WorkloadName, BTreeSet<u16>)>,
-    /// Ports of its machine that lead to a workload. Replaces what was said before of that workload.
+    /// Ports of its machine that lead to a workload. Replaces what was said before of that
+    /// workload.
     pub published: Vec<(WorkloadName, Vec<PublishedPort>)>,
     /// Addresses given away by an earlier process, from the store. `Some` replaces what the
     /// compiler remembers; only the first delta needs it.

@@ -37,8 +37,7 @@ pub(crate) struct Broken {
     pub(crate) mode: Mode,
 }
 
-/// Finds the targets of all policies, and takes routes out of force whose author may no longer have
-/// them. Those that take no part are left out, their findings are
+/// Finds the targets of all policies. Those that take no part are left out, their findings are
 /// with `judged`.
 pub(crate) fn place<'a>(
     judged: &mut [Judged<'a>],
@@ -46,14 +45,6 @@ pub(crate) fn place<'a>(
     world: &World<'a>,
     ports: &ServicePorts,
 ) -> Vec<Placed<'a>> {
-    for found in judged.iter_mut() {
-        if found.key.kind == Kind::HTTPRoute
-            && let Some(finding) = not_granted(found, world)
-        {
-            found.findings.push(*finding);
-            found.in_force = None;
-        }
-    }
     let policies = judged.iter_mut().filter(|found| is_policy(found.key.kind));
     policies
         .filter_map(|found| one(found, resolver, world, ports))
@@ -101,8 +92,8 @@ fn one<'a>(
     })
 }
 
-/// The finding if the author of a policy may no longer have it.
-fn not_granted(judged: &Judged<'_>, world: &World<'_>) -> Option<Box<Finding>> {
+/// The finding if the author of an object may no longer have it.
+pub(crate) fn not_granted(judged: &Judged<'_>, world: &World<'_>) -> Option<Box<Finding>> {
     let (Owner::Api(author), Some(version)) = (&judged.entry.owner, judged.in_force) else {
         return None;
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tacit_api::http_route::{BackendRef, HTTPRouteSpec, ParentRef, RouteRule as WrittenRule};
-use tacit_api::{Located, Object};
+use tacit_api::{Kind, Located, Object};
 use tacit_model::finding::Finding;
 use tacit_model::resilience::Layer;
 use tacit_model::route::{Action, Backend, BackendTo, RouteKey, RouteRow, RouteRule};
@@ -12,8 +12,9 @@ use tacit_model::{Namespace, ObjectRef, ServiceName};
 
 use crate::attach::{Claim, Rank, origin};
 use crate::findings::{OPAQUE_ROUTE, ROUTE_BACKEND, ROUTE_PARENT, at, object_ref};
+use crate::grants::World;
 use crate::judge::Judged;
-use crate::policies::Placed;
+use crate::policies::{Placed, not_granted};
 use crate::services::{Ranked, Services, retry_layer};
 use crate::targets::{Closeness, Hit, Resolver, scope};
 
@@ -28,6 +29,19 @@ pub(crate) use validate::validate;
 pub(crate) struct Routes {
     pub(crate) rows: BTreeMap<RouteKey, RouteRow>,
     pub(crate) findings: Vec<Finding>,
+}
+
+/// Takes routes out of force whose authors may no longer have them.
+pub(crate) fn withdraw(judged: &mut [Judged<'_>], world: &World<'_>) {
+    for found in judged
+        .iter_mut()
+        .filter(|found| found.key.kind == Kind::HTTPRoute)
+    {
+        if let Some(finding) = not_granted(found, world) {
+            found.findings.push(*finding);
+            found.in_force = None;
+        }
+    }
 }
 
 /// Builds the rows of all routes in force.

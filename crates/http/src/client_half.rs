@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tacit_decide::record::Leg;
 use tacit_decide::retry::{GiveUp, RetryDecision};
 use tacit_decide::{
     Ask, Choice, Decider, Denial, DenialKind, Destination, DialPermit, ServiceTarget,
@@ -232,25 +231,21 @@ async fn to_service(
     way: Way,
     limit: Option<Duration>,
 ) -> Response<ResponseBody> {
+    let leg = way.leg(&call.source);
     let Way {
         parent,
         target,
         by,
         path,
     } = way;
+    // Else it would be kept while the request is under way.
+    drop(parent);
     let worker = Rc::clone(&call.caller.half.worker);
     let now = || (worker.clock)();
     let snapshot = Arc::clone(&call.snapshot);
     let decider = worker.decider(&snapshot, &call.flight.id);
     let service = &target.service;
     call.flight.service.replace(Some(service.name.clone()));
-    let leg = Leg {
-        source: call.source.name.clone(),
-        service: parent.service.name.clone(),
-        rule: by.as_ref().map(Into::into),
-    };
-    // Else it would be kept while the request is under way.
-    drop(parent);
     if let Some(rule) = by.as_ref().and_then(Candidate::rule)
         && let Err(error) = routing::rewrite(&mut call.head, rule, path.as_deref())
     {

@@ -219,6 +219,9 @@ spec:
   parentRefs: [{group: '', kind: Service, name: payments}]
   rules: [{backendRefs: [{name: payments, port: 80}]}]
 ";
+    // Where nothing differs, nothing is unknown.
+    let same = compiled(&[&(mesh() + route)]);
+    assert_eq!(diff(&same, &same), Diff::default());
     check(
         |mesh| mesh + route,
         &expect![[r#"

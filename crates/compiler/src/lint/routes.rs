@@ -6,13 +6,17 @@ use crate::findings::{MATCH_TWICE, NO_BACKEND, NO_WEIGHT, Report};
 use crate::routes::matches;
 
 pub(super) fn check(report: &mut Report<'_>, spec: &HTTPRouteSpec) {
+    if spec.rules.is_none() {
+        let message = "a route without rules answers every request 404";
+        report.say(NO_BACKEND, "spec", message);
+    }
     let mut seen = Vec::new();
     for (index, rule) in spec.rules.iter().flatten().enumerate() {
         let at = format!("spec.rules[{index}]");
         for (number, found) in matches(rule).into_iter().enumerate() {
             if let Some((_, before)) = seen.iter().find(|(known, _)| *known == found) {
-                let field = match rule.matches.as_deref() {
-                    None | Some([]) => at.clone(),
+                let field = match &rule.matches {
+                    None => at.clone(),
                     Some(_) => format!("{at}.matches[{number}]"),
                 };
                 let message = format!("no request gets here: {before} matches the same");

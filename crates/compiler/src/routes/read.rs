@@ -18,8 +18,8 @@ const DEFAULT_ATTEMPTS: u32 = 1;
 
 /// The matches of a rule; never none.
 pub(crate) fn matches(rule: &RouteRule) -> Vec<RouteMatch> {
-    match rule.matches.as_deref() {
-        None | Some([]) => vec![one_match(&WrittenMatch::default())],
+    match &rule.matches {
+        None => vec![one_match(&WrittenMatch::default())],
         Some(written) => written.iter().map(one_match).collect(),
     }
 }

@@ -52,6 +52,7 @@ pub(crate) fn validate(object: &Located<Object>, spec: &HTTPRouteSpec) -> Vec<Fi
         let message = "host names mean nothing where the parent is a Service";
         report.say(NO_EFFECT, "spec.hostnames", message);
     }
+    values::not_empty(&mut report, "spec.rules", spec.rules.as_deref());
     let rules = spec.rules.as_deref().unwrap_or_default();
     at_most(&mut report, "spec.rules", rules.len(), MOST);
     let mut names = BTreeSet::new();
@@ -73,13 +74,10 @@ fn at_most(report: &mut Report<'_>, field: &str, found: usize, most: usize) {
 }
 
 fn check_rule(report: &mut Report<'_>, at: &str, rule: &RouteRule) {
+    let field = format!("{at}.matches");
+    values::not_empty(report, &field, rule.matches.as_deref());
     let matches = rule.matches.as_deref().unwrap_or_default();
-    at_most(
-        report,
-        &format!("{at}.matches"),
-        matches.len(),
-        MOST_MATCHES,
-    );
+    at_most(report, &field, matches.len(), MOST_MATCHES);
     for (index, found) in matches.iter().enumerate() {
         check_match(report, &format!("{at}.matches[{index}]"), found);
     }

@@ -4,6 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, Uri};
 use http::{Version, request};
 use tacit_decide::path::canonical;
+use tacit_decide::record::Leg;
 use tacit_decide::route::follows_routes;
 use tacit_decide::{Decider, Denial, DenialKind, RouteHead, Routed, ServiceTarget};
 use tacit_model::route::{Candidate, HeaderChanges, RouteRule};
@@ -22,6 +23,17 @@ pub(super) struct Way {
     pub(super) by: Option<Candidate>,
     /// What the backend sees as the path, if the rule changes it.
     pub(super) path: Option<String>,
+}
+
+impl Way {
+    /// For whom timeouts, retries and budget are.
+    pub(super) fn leg(&self, source: &WorkloadRow) -> Leg {
+        Leg {
+            source: source.name.clone(),
+            service: self.parent.service.name.clone(),
+            rule: self.by.as_ref().map(Into::into),
+        }
+    }
 }
 
 /// Why a request goes nowhere.
