@@ -1,7 +1,6 @@
 //! Everything about the TLS library: provider, cipher suites, verification by SPIFFE identity.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::{Arc, LazyLock};
 
 use ::aws_lc_rs::digest as aws_lc_rs_digest;
@@ -18,25 +17,22 @@ use rustls::{
     PeerMisbehaved, RootCertStore, ServerConfig, SignatureScheme,
 };
 use tacit_model::{SpiffeId, TrustDomain};
-use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certificate::{self, BadCertificate, Validity};
 use crate::key::PrivateKey;
 
-mod read_ahead;
+mod handshake;
+mod receiving;
+mod record;
+mod sending;
+mod stream;
+mod window;
 
-use read_ahead::ReadAhead;
-
-/// A TLS connection between proxies.
-pub(crate) type TlsStream = tokio_rustls::TlsStream<ReadAhead>;
+pub(crate) use handshake::{accept, connect};
+pub(crate) use stream::TlsStream;
 
 /// What HBONE is negotiated as.
 const ALPN_H2: &[u8] = b"h2";
-/// Encrypted bytes that wait for the socket. The largest frame fits in, with its header: what
-/// does not fit goes out in a record and a system call of its own.
-const SEND_BUFFER: usize = 512 * 1024;
-
 /// AES-128-GCM first: it costs 5-20 % less per byte than AES-256-GCM. ChaCha20 is not part of
 /// HBONE. Key exchanges are the provider's, the post-quantum hybrid first.
 pub(crate) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
@@ -148,27 +144,14 @@ impl Configs {
             .map_err(readable)?;
         harden_client(&mut client, &[ALPN_H2]);
         harden_server(&mut server, &[ALPN_H2]);
+        // The handshake is the library's, the records after it are ours.
+        client.enable_secret_extraction = true;
+        server.enable_secret_extraction = true;
         Ok(Self {
             client: Arc::new(client),
             server: Arc::new(server),
         })
     }
-}
-
-/// The dialling side of a handshake.
-pub(crate) async fn connect(tcp: TcpStream, configs: &Configs) -> io::Result<TlsStream> {
-    let connector = TlsConnector::from(Arc::clone(&configs.client));
-    let mut stream = connector.connect(no_name(), ReadAhead::new(tcp)).await?;
-    stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER));
-    Ok(stream.into())
-}
-
-/// The accepting side of a handshake.
-pub(crate) async fn accept(tcp: TcpStream, configs: &Configs) -> io::Result<TlsStream> {
-    let acceptor = TlsAcceptor::from(Arc::clone(&configs.server));
-    let mut stream = acceptor.accept(ReadAhead::new(tcp)).await?;
-    stream.get_mut().1.set_buffer_limit(Some(SEND_BUFFER));
-    Ok(stream.into())
 }
 
 /// A server name for a handshake in which nobody looks at names; it is never sent.
@@ -247,12 +230,8 @@ pub(crate) fn bad_certificate(error: BadCertificate) -> Error {
 }
 
 /// The proven identity of the other end of a finished handshake, and until when it holds.
-pub(crate) fn peer_identity(
-    chain: Option<&[CertificateDer<'_>]>,
-) -> Result<(SpiffeId, Validity), Error> {
-    let leaf = chain
-        .and_then(<[_]>::first)
-        .ok_or(Error::NoCertificatesPresented)?;
+pub(crate) fn peer_identity(chain: &[CertificateDer<'_>]) -> Result<(SpiffeId, Validity), Error> {
+    let leaf = chain.first().ok_or(Error::NoCertificatesPresented)?;
     certificate::workload(leaf).map_err(bad_certificate)
 }
 

@@ -79,13 +79,13 @@ pub(super) async fn accept(tcp: TcpStream, configs: &Configs) -> Result<Secured,
 }
 
 fn secured(stream: TlsStream, wake: Rc<Notify>) -> Result<Secured, TlsFault> {
-    let (_, agreed) = stream.get_ref();
-    if agreed.alpn_protocol() != Some(b"h2") {
+    let agreed = stream.agreed();
+    if agreed.alpn.as_deref() != Some(b"h2") {
         return Err(TlsFault::Refused(
             "the peer did not agree to h2 (ALPN)".to_owned(),
         ));
     }
-    let (peer, validity) = tls::peer_identity(agreed.peer_certificates())
+    let (peer, validity) = tls::peer_identity(&agreed.peer_certificates)
         .map_err(|error| TlsFault::Refused(error.to_string()))?;
     let live = Rc::new(Liveness::new(wake));
     let io = TlsIo {
