@@ -239,6 +239,8 @@ fn change_text(change: &Change) -> String {
     let word = match change.change {
         Kind::Added => return "  new\n".to_owned(),
         Kind::Removed => return "  gone\n".to_owned(),
+        Kind::Rerouted => "goes to",
+        Kind::Rewritten => "arrives as",
         Kind::NewlyAllowed => "newly allowed",
         Kind::NewlyDenied => "newly denied",
         Kind::Limits => "timeouts and tries",
@@ -266,6 +268,9 @@ fn change_text(change: &Change) -> String {
     }
     for request in &change.requests {
         text.push_str(&format!("    {request}\n"));
+    }
+    if let Some(rule) = &change.rule {
+        text.push_str(&format!("    following {rule}\n"));
     }
     if let Some(by) = &change.by {
         let line = change.line.as_ref();
