@@ -1,5 +1,6 @@
 //! One call, asked of the functions that the proxies ask: all that may come of it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub struct Target {
     pub method: String,
     /// For HTTP.
     pub path: String,
+    /// For routes, by lower-case names.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// What may come of a call.
@@ -125,8 +128,7 @@ fn routed(
         path,
         query,
         host: &target.host,
-        // A test says nothing of headers.
-        header: &|_| None,
+        header: &|name| target.headers.get(name).cloned(),
     };
     let outcome = |routed: Routed| match routed {
         Routed::Denied(denial) => Outcome::Denied(denial),

@@ -261,7 +261,8 @@ fn pick(backends: &[Backend], dice: Dice) -> Option<&Backend> {
     })
 }
 
-fn target(s: &Snapshot, to: &BackendTo) -> Result<ServiceTarget, String> {
+/// The service that a backend means; else why there is none.
+pub fn target(s: &Snapshot, to: &BackendTo) -> Result<ServiceTarget, String> {
     let (name, port) = match to {
         BackendTo::Broken(why) => return Err(why.to_string()),
         BackendTo::Service { service, port } => (service, *port),

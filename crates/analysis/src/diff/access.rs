@@ -61,6 +61,7 @@ impl Group<'_> {
             port: self.port,
             method: request.method.to_owned(),
             path: request.path.to_owned(),
+            headers: BTreeMap::new(),
         };
         let reached = arrive(self.s, &self.row, self.port, 0, caller, &target);
         let by = reached.verdict.unwrap_or_else(|denial| denial.by);

@@ -1,5 +1,6 @@
 //! Random pairs of small meshes, random calls, and whether the differences cover a call.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -281,6 +282,7 @@ impl Call {
             port: 80,
             method: self.method.to_owned(),
             path: path.to_owned(),
+            headers: BTreeMap::new(),
         };
         let caller = self.caller(state);
         crate::call::ask_address(state, &State::new(), &caller, address, &target)
