@@ -24,8 +24,8 @@ mod way;
 use arrivals::{Place, places};
 use way::Way;
 
-/// Sorts of requests that are tried for one port: each is asked for every sort of caller, and a
-/// thousand callers and this many take some tens of seconds.
+/// Sorts of requests that are tried for one port. Each is asked for every sort of caller, so that
+/// without a limit a few headers of many values would take hours.
 const REQUESTS: usize = 20_000;
 
 /// True if requests to the port follow routes in one of the states.
@@ -53,8 +53,8 @@ pub(super) fn compare(both: Both<'_>, to: &Pair<'_>, callers: &[Sort], found: &m
     let same_routes = each(0).eq(each(1)) && to.old.1.protocol == to.new.1.protocol;
     let places = places(both, to, &routes);
     let same_limits = both.same_members && to.old.0.resilience == to.new.0.resilience;
-    let is_same = |place: &Place<'_>| place.is_same(both);
-    if same_routes && same_limits && both.same_access && places.iter().all(is_same) {
+    let same_places = places.iter().all(|place| place.is_same(both));
+    if same_routes && same_limits && both.same_access && same_places {
         return;
     }
     let is_untouched = same_routes && both.same_access;

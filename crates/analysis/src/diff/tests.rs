@@ -372,7 +372,7 @@ fn changed_routes() {
     );
     // A path or a host that is written as it came is no difference.
     let change = |mesh: String| {
-        let new = "requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /old}, ";
+        let new = "requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /old/er}, ";
         mesh.replace("requestRedirect: {", new).replace(
             "filters: [{type: URLRewrite, urlRewrite: {",
             "filters: [{type: URLRewrite, urlRewrite: {hostname: pay.shop, ",
@@ -382,8 +382,8 @@ fn changed_routes() {
         change,
         &expect![[r#"
             payments.shop:80 Rerouted
-            any method /old/*
-            redirected 302 to host new.example.com => redirected 302 to host new.example.com, path /old
+            any method /old, /old/*
+            redirected 302 to host new.example.com => redirected 302 to host new.example.com, path /old/er
             0.yaml:84:5
             payments.shop:80 Rewritten
             any method /books, /books/* with host new.example.com, other hosts, no host
