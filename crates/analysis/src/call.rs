@@ -1,5 +1,6 @@
 //! One call, asked of the functions that the proxies ask: all that may come of it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub struct Target {
     pub method: String,
     /// For HTTP.
     pub path: String,
+    /// For routes, by lower-case names.
+    pub headers: BTreeMap<String, String>,
 }
 
 /// What may come of a call.
@@ -120,21 +123,12 @@ fn routed(
 ) -> Vec<Outcome> {
     let s = &compiled.snapshot;
     let (path, query) = target.path.split_once('?').unwrap_or((&target.path, ""));
-    let Ok(path) = canonical(path) else {
-        let reason = format!("the path {path:?} has no canonical form");
-        return vec![Outcome::Denied(Denial {
-            kind: DenialKind::BadRequest,
-            reason,
-            by: None,
-        })];
-    };
     let head = RouteHead {
         method: &target.method,
-        path: &path,
+        path,
         query,
         host: &target.host,
-        // A test says nothing of headers.
-        header: &|_| None,
+        header: &|name| target.headers.get(name).cloned(),
     };
     let outcome = |routed: Routed| match routed {
         Routed::Denied(denial) => Outcome::Denied(denial),
@@ -153,7 +147,7 @@ fn routed(
             // The request as the backend sees it.
             let target = Target {
                 host: host.unwrap_or(&target.host).to_owned(),
-                path: changed.unwrap_or_else(|| path.clone()),
+                path: changed.unwrap_or_else(|| path.to_owned()),
                 ..target.clone()
             };
             let mut found = to_service(compiled, state, caller, to, &target);
@@ -161,8 +155,35 @@ fn routed(
             Outcome::Service(Box::new(found))
         }
     };
-    let all = every(s, &caller.row, parent, &head);
-    all.into_iter().map(outcome).collect()
+    let all = ways(s, &caller.row, parent, &head);
+    all.into_iter().map(|(_, way)| outcome(way)).collect()
+}
+
+/// All that may become of a request at its client half, with weights. The path of `head` is as it
+/// was sent.
+pub(crate) fn ways(
+    s: &Snapshot,
+    source: &WorkloadRow,
+    parent: &ServiceTarget,
+    head: &RouteHead<'_>,
+) -> Vec<(u32, Routed)> {
+    if !follows_routes(s, parent) {
+        return vec![(1, Routed::Direct)];
+    }
+    let Ok(path) = canonical(head.path) else {
+        let reason = format!("the path {:?} has no canonical form", head.path);
+        let denial = Denial {
+            kind: DenialKind::BadRequest,
+            reason,
+            by: None,
+        };
+        return vec![(1, Routed::Denied(denial))];
+    };
+    let head = RouteHead {
+        path: &path,
+        ..*head
+    };
+    every(s, source, parent, &head)
 }
 
 /// The same for an address that is known, and past the routes of a service.

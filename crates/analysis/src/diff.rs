@@ -20,14 +20,17 @@
 //!   are lost, and so on to the last.
 //! * **Timeouts and further tries** depend on the caller's identity and address only (`limits`).
 //!
-//! Not covered: calls to a workload by its own address, the speed with which shares move, and
-//! services that have routes: they are named as unknown, and that their routes differ is a change.
+//! * **Routes.** Where requests to a service follow routes (`routed`), what rules ask of method,
+//!   path, host, headers and parameters tells requests apart, too. Compared are the backends with
+//!   their shares, the answers that rules give, what is changed on the way, timeouts and tries by
+//!   rule, and who lets in what arrives, each as the backend sees it.
+//!
+//! Not covered: calls to a workload by its own address, and the speed with which shares move.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tacit_model::route::RouteRow;
 use tacit_model::tables::{ServicePort, ServiceRow};
 use tacit_model::{Provenance, ServiceName};
 
@@ -37,6 +40,7 @@ mod access;
 mod callers;
 mod limits;
 mod requests;
+mod routed;
 mod routes;
 
 /// What differs.
@@ -71,6 +75,9 @@ pub struct Change {
     pub by: Option<Provenance>,
     /// Where that is written.
     pub line: Option<Line>,
+    /// The rule of a route that the requests follow, if it is not the one that decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Provenance>,
 }
 
 /// What differs.
@@ -80,6 +87,10 @@ pub enum Kind {
     Added,
     /// The destination is gone.
     Removed,
+    /// Routes send them to other services or to other shares of them, or answer them.
+    Rerouted,
+    /// They go where they went, and arrive as another request.
+    Rewritten,
     /// Denied before.
     NewlyAllowed,
     /// Allowed before.
@@ -134,25 +145,27 @@ pub fn diff(before: &Compiled, after: &Compiled) -> Diff {
     let services = both.states().map(|state| &state.snapshot.services);
     let names: BTreeSet<&ServiceName> = services.iter().flat_map(|rows| rows.keys()).collect();
     for name in names {
-        if follow_routes(both, name, &mut found) {
-            continue;
-        }
-        limits::compare(both, name, &callers, &mut found);
         let rows = services.map(|rows| rows.get(name));
         let ports = rows.iter().flatten().flat_map(|row| &row.ports);
         let ports: BTreeSet<u16> = ports.map(|port| port.port).collect();
+        let is_routed = ports.iter().any(|port| {
+            let [old, new] = rows.map(|row| port_of(row?, *port));
+            old.zip(new)
+                .is_some_and(|(old, new)| routed::is_routed(both, &old, &new))
+        });
+        if !is_routed {
+            limits::compare(both, (name, &name.to_string()), &callers, &mut found);
+        }
         for port in ports {
             let destination = format!("{name}:{port}");
             match rows.map(|row| port_of(row?, port)) {
                 [Some(old), Some(new)] => {
-                    protocol(&destination, &old.1, &new.1, &mut found);
                     let to = routes::Pair {
                         destination: &destination,
                         old: &old,
                         new: &new,
                     };
-                    routes::compare(both, &to, &mut found);
-                    access::compare(both, &to, &callers, &mut found);
+                    compare_port(both, &to, is_routed, &callers, &mut found);
                 }
                 [None, Some(_)] => found.changes.push(plain(destination, Kind::Added)),
                 [Some(_), None] => found.changes.push(plain(destination, Kind::Removed)),
@@ -165,36 +178,25 @@ pub fn diff(before: &Compiled, after: &Compiled) -> Diff {
     found
 }
 
-/// True if requests to the service follow routes in one of the states. What becomes of them is
-/// not compared yet; that the routes differ is said.
-fn follow_routes(both: Both<'_>, name: &ServiceName, found: &mut Diff) -> bool {
-    let [old, new] = both.states().map(|state| {
-        let routes = state.snapshot.routes.values();
-        let of_it = routes.filter(|row| row.key.parent == *name);
-        of_it.map(|row| &**row).collect::<Vec<_>>()
-    });
-    if old.is_empty() && new.is_empty() {
-        return false;
+/// Compares one port. Where another port of the service follows routes, timeouts are told by port.
+fn compare_port(
+    both: Both<'_>,
+    to: &routes::Pair<'_>,
+    of_routed_service: bool,
+    callers: &[callers::Sort],
+    found: &mut Diff,
+) {
+    protocol(to.destination, &to.old.1, &to.new.1, found);
+    routes::compare(both, to, found);
+    if routed::is_routed(both, to.old, to.new) {
+        routed::compare(both, to, callers, found);
+        access::compare(both, to, (callers, |sort| !sort.is_local), found);
+        return;
     }
-    let names = |rows: &[&RouteRow]| {
-        let names: BTreeSet<String> = rows.iter().map(|row| row.key.route.to_string()).collect();
-        let names: Vec<String> = names.into_iter().collect();
-        if names.is_empty() {
-            "none".to_owned()
-        } else {
-            names.join(", ")
-        }
-    };
-    if old != new {
-        found.changes.push(Change {
-            before: format!("routes: {}", names(&old)),
-            after: format!("routes: {}; their rules differ", names(&new)),
-            ..plain(name.to_string(), Kind::Settings)
-        });
+    if of_routed_service {
+        limits::compare(both, (&to.new.0.name, to.destination), callers, found);
     }
-    let why = format!("requests to {name} follow routes, so their outcomes are not compared");
-    found.unknown.push(why);
-    true
+    access::compare(both, to, (callers, |_| true), found);
 }
 
 fn port_of(service: &Arc<ServiceRow>, port: u16) -> Option<routes::To> {
@@ -214,6 +216,7 @@ fn plain(destination: String, change: Kind) -> Change {
         after: String::new(),
         by: None,
         line: None,
+        rule: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! A case holds if what it says is true of every caller that fits it and of every endpoint that
 //! may serve it, whatever the dice say.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
@@ -288,7 +289,16 @@ fn ready_case<'a>(
         )
     })?;
     let callers = callers::of(compiled, down, &case.from)?;
+    let headers = case.headers.iter().flatten();
+    let headers: BTreeMap<String, String> = headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+        .collect();
+    if headers.contains_key("host") {
+        let why = "the host of a request is the one of its URL".to_owned();
+        return Err(("headers", why, "write the host in the URL"));
+    }
     let target = Target {
+        headers,
         host,
         port,
         method: case.request.method.clone(),

@@ -7,8 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
+use tacit_decide::route::{follows_routes, target};
 use tacit_decide::why::{Source, caller};
-use tacit_decide::{Ask, Odds, State, odds};
+use tacit_decide::{Ask, Odds, ServiceTarget, State, odds};
+use tacit_model::route::{Action, Candidate};
 use tacit_model::status::ConditionKind;
 use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
 use tacit_model::{Locality, ServiceAccount, ServiceName, Snapshot, SpiffeId};
@@ -28,9 +30,6 @@ pub struct Simulation {
     pub armed: Vec<Armed>,
     /// Services of which the files have no workload: nothing can be said of where they go.
     pub without_workloads: Vec<String>,
-    /// Services whose requests follow routes: the flows are those of requests that no rule sends
-    /// to another service.
-    pub with_routes: Vec<String>,
 }
 
 /// The calls from one place to one port of a service.
@@ -41,12 +40,29 @@ pub struct Flow {
     pub service: String,
     /// The port.
     pub port: u16,
+    /// The rule of a route that sends requests there, and to which of its backends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<Through>,
     /// Where the clients are.
     pub clients: String,
     /// Where it goes while nothing is down.
     pub now: Traffic,
     /// Where it goes then.
     pub then: Traffic,
+}
+
+/// The way to one backend of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Through {
+    /// The route and the field of its rule.
+    pub rule: String,
+    /// The backend.
+    pub backend: String,
+    /// Of the requests that follow the rule, so many in `of` go there.
+    pub weight: u32,
+    /// All weights of the rule.
+    pub of: u64,
 }
 
 /// Where traffic goes.
@@ -67,7 +83,7 @@ pub enum Traffic {
 pub struct Share {
     /// The place.
     pub place: String,
-    /// The service there, if it is not the one that was called.
+    /// The service there, if it is not the one that was called or the backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
     /// Of a million first tries.
@@ -115,31 +131,86 @@ pub fn simulate(compiled: &Compiled, down: &Down) -> Simulation {
         gone: gone(compiled, down),
     };
     let clients = compiled.localities();
-    let (bare, served): (Vec<&Arc<ServiceRow>>, Vec<_>) = s
-        .services
-        .values()
-        .partition(|service| has_no_workload(s, &service.name));
-    let ports = served
-        .iter()
-        .flat_map(|service| service.ports.iter().map(move |port| (*service, port)));
-    let flows = ports.flat_map(|to| clients.iter().map(move |client| (to, client)));
+    let ports = s.services.values().flat_map(|service| {
+        let ports = service.ports.iter();
+        ports.flat_map(|port| legs(s, service, port))
+    });
+    let flows = ports.flat_map(|leg| clients.iter().map(move |client| (leg.clone(), client)));
+    let bare = s.services.keys().filter(|name| has_no_workload(s, name));
     Simulation {
         down: down.places().iter().map(shown).collect(),
         flows: flows
-            .filter_map(|(to, client)| asked.flow(to, client))
+            .filter_map(|(leg, client)| asked.flow(&leg, client))
             .collect(),
         armed: armed(compiled),
-        with_routes: s
-            .services
-            .keys()
-            .filter(|name| !s.route_candidates(name).is_empty())
-            .map(ToString::to_string)
-            .collect(),
-        without_workloads: bare
-            .iter()
-            .map(|service| service.name.to_string())
-            .collect(),
+        without_workloads: bare.map(ToString::to_string).collect(),
     }
+}
+
+/// What is called, and which service is to serve it.
+#[derive(Clone)]
+struct Leg {
+    called: (ServiceName, u16),
+    through: Option<Through>,
+    service: Arc<ServiceRow>,
+    port: ServicePort,
+}
+
+/// The services that serve calls to a port: itself, if not every caller follows a route, and each
+/// backend of its rules. Of those without workloads in the files nothing can be said.
+fn legs(s: &Snapshot, service: &Arc<ServiceRow>, port: &ServicePort) -> Vec<Leg> {
+    let parent = ServiceTarget {
+        service: service.clone(),
+        port: port.clone(),
+    };
+    let leg = |through, service: &Arc<ServiceRow>, to: &ServicePort| Leg {
+        called: (parent.service.name.clone(), parent.port.port),
+        through,
+        service: service.clone(),
+        port: to.clone(),
+    };
+    let mut legs = Vec::new();
+    let candidates: Vec<&Candidate> = match follows_routes(s, &parent) {
+        true => s.route_candidates(&service.name).iter().collect(),
+        false => Vec::new(),
+    };
+    let here = |found: &&&Candidate| found.route.key.port.is_none_or(|at| at == port.port);
+    let candidates: Vec<&Candidate> = candidates.iter().filter(here).copied().collect();
+    let home = &service.name.namespace;
+    if !candidates
+        .iter()
+        .any(|found| found.route.namespace == *home)
+    {
+        legs.push(leg(None, service, port));
+    }
+    let mut told = BTreeSet::new();
+    for found in candidates {
+        let Some(rule) = found.rule() else { continue };
+        let Action::Forward(backends) = &rule.action else {
+            continue;
+        };
+        if !told.insert((found.route.key.clone(), found.rule)) {
+            continue;
+        }
+        let of = backends
+            .iter()
+            .map(|backend| u64::from(backend.weight))
+            .sum();
+        for backend in backends.iter().filter(|backend| backend.weight > 0) {
+            let Ok(to) = target(s, &backend.to) else {
+                continue;
+            };
+            let through = Through {
+                rule: rule.from.to_string(),
+                backend: format!("{}:{}", to.service.name, to.port.port),
+                weight: backend.weight,
+                of,
+            };
+            legs.push(leg(Some(through), &to.service, &to.port));
+        }
+    }
+    legs.retain(|leg| !has_no_workload(s, &leg.service.name));
+    legs
 }
 
 /// Places of clients of which nobody is left.
@@ -165,9 +236,9 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     /// `None` if the names of the service make no caller, which valid rows do not do.
-    fn flow(&self, to: (&Arc<ServiceRow>, &ServicePort), client: &Locality) -> Option<Flow> {
-        let (service, port) = to;
-        let source = source(self.s, &service.name, client)?;
+    fn flow(&self, leg: &Leg, client: &Locality) -> Option<Flow> {
+        let Leg { service, port, .. } = leg;
+        let source = source(self.s, &leg.called.0, client)?;
         let traffic = |state: &State| {
             let ask = Ask {
                 source: &source,
@@ -182,8 +253,9 @@ impl Asked<'_> {
             }
         };
         Some(Flow {
-            service: service.name.to_string(),
-            port: port.port,
+            service: leg.called.0.to_string(),
+            port: leg.called.1,
+            through: leg.through.clone(),
             clients: client.to_string(),
             now: traffic(&self.up),
             then: if self.gone.contains(client) {

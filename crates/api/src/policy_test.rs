@@ -3,6 +3,8 @@
 //! It is a file, not an object of the mesh: it has no namespace, no spec and no status, and who
 //! reads a directory for a mesh passes over it.
 
+use std::collections::BTreeMap;
+
 use crate::decode::{Decoder, fields, words};
 use crate::object::{API_VERSION, check_version};
 use crate::tree::Node;
@@ -63,6 +65,8 @@ fields! {
         from: TestCaller = "from",
         /// `METHOD URL`.
         request: RequestText = "request",
+        /// Headers of the request that rules of routes look at, by name.
+        headers: Option<BTreeMap<String, String>> = "headers",
         /// What must come of it.
         then: Then = "then",
     }

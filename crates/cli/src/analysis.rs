@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tacit_analysis::call::percent;
 use tacit_analysis::diff::{Change, Diff, Kind};
 use tacit_analysis::policy_test::{CaseResult, Report, run};
-use tacit_analysis::simulate::{Flow, Simulation, Traffic};
+use tacit_analysis::simulate::{Flow, Simulation, Through, Traffic};
 use tacit_analysis::{Compiled, Down};
 use tacit_api::{Located, Parsed, PolicyTest};
 use tacit_model::finding::Finding;
@@ -134,7 +134,7 @@ pub(crate) fn simulate(args: &SimulateArgs) -> Result<ExitCode, Failure> {
 fn simulation_text(simulation: &Simulation) -> String {
     let row = |flow: &Flow| {
         vec![
-            format!("{}:{}", flow.service, flow.port),
+            called(flow),
             flow.clients.clone(),
             traffic(&flow.now),
             match flow.now == flow.then {
@@ -149,27 +149,14 @@ fn simulation_text(simulation: &Simulation) -> String {
     text.push_str(&output::table(&headings, &rows));
     for flow in simulation.flows.iter().filter(|flow| flow.breaks()) {
         if let Traffic::Fails(why) = &flow.then {
-            let Flow {
-                service,
-                port,
-                clients,
-                ..
-            } = flow;
-            text.push_str(&format!(
-                "\n\n{service}:{port} from {clients} would fail: {why}"
-            ));
+            let (called, clients) = (called(flow), &flow.clients);
+            text.push_str(&format!("\n\n{called} from {clients} would fail: {why}"));
         }
     }
     for armed in simulation.armed.iter().filter(|armed| !armed.armed) {
         text.push_str(&format!(
             "\n\n{} is not armed: {}",
             armed.policy, armed.message
-        ));
-    }
-    if !simulation.with_routes.is_empty() {
-        let names = simulation.with_routes.join(", ");
-        text.push_str(&format!(
-            "\n\nrequests follow routes; shown is what goes to the service itself: {names}"
         ));
     }
     if !simulation.without_workloads.is_empty() {
@@ -179,6 +166,25 @@ fn simulation_text(simulation: &Simulation) -> String {
         ));
     }
     text
+}
+
+/// What is called, with the way through a route.
+fn called(flow: &Flow) -> String {
+    let port = format!("{}:{}", flow.service, flow.port);
+    let Some(through) = &flow.through else {
+        return port;
+    };
+    let Through {
+        rule,
+        backend,
+        weight,
+        of,
+    } = through;
+    let share = match u64::from(*weight) == *of {
+        true => String::new(),
+        false => format!("{weight}/{of} "),
+    };
+    format!("{port}, {rule}: {share}{backend}")
 }
 
 fn traffic(traffic: &Traffic) -> String {
@@ -239,6 +245,8 @@ fn change_text(change: &Change) -> String {
     let word = match change.change {
         Kind::Added => return "  new\n".to_owned(),
         Kind::Removed => return "  gone\n".to_owned(),
+        Kind::Rerouted => "goes to",
+        Kind::Rewritten => "arrives as",
         Kind::NewlyAllowed => "newly allowed",
         Kind::NewlyDenied => "newly denied",
         Kind::Limits => "timeouts and tries",
@@ -266,6 +274,9 @@ fn change_text(change: &Change) -> String {
     }
     for request in &change.requests {
         text.push_str(&format!("    {request}\n"));
+    }
+    if let Some(rule) = &change.rule {
+        text.push_str(&format!("    following {rule}\n"));
     }
     if let Some(by) = &change.by {
         let line = change.line.as_ref();

@@ -21,6 +21,7 @@ mod access;
 mod callers;
 mod cover;
 mod failover;
+mod open;
 mod resilience;
 mod routes;
 mod rules;
@@ -91,6 +92,7 @@ pub(crate) fn findings(world: &World<'_, '_>) -> Vec<Finding> {
         .collect();
     findings.extend(services::orphans(world));
     findings.extend(rules::taken_back(world));
+    findings.extend(open::services(world));
     findings
 }
 

@@ -65,30 +65,30 @@ pub fn route(
     }
 }
 
-/// Everything that [`route`] may say, whatever the dice.
+/// Everything that [`route`] may say, each with its weight among all: what all dice together come
+/// to, without any.
 #[must_use]
 pub fn every(
     s: &Snapshot,
     source: &WorkloadRow,
     parent: &ServiceTarget,
     head: &RouteHead<'_>,
-) -> Vec<Routed> {
+) -> Vec<(u32, Routed)> {
     let by = match matched(s, source, parent, head) {
         Ok(by) => by,
-        Err(routed) => return vec![routed],
+        Err(routed) => return vec![(1, routed)],
     };
     let backends: &[Backend] = match by.rule().map(|rule| &rule.action) {
         Some(Action::Forward(backends)) => backends,
         Some(Action::Redirect(_)) | None => &[],
     };
     let backends = backends.iter().filter(|backend| backend.weight > 0);
-    let all: Vec<Routed> = backends
-        .map(|one| follow(s, by, (parent, head), |_| Some(one)))
+    let all: Vec<(u32, Routed)> = backends
+        .map(|one| (one.weight, follow(s, by, (parent, head), |_| Some(one))))
         .collect();
     if all.is_empty() {
-        vec![follow(s, by, (parent, head), |backends| {
-            pick(backends, Dice(0))
-        })]
+        let routed = follow(s, by, (parent, head), |backends| pick(backends, Dice(0)));
+        vec![(1, routed)]
     } else {
         all
     }
@@ -261,7 +261,8 @@ fn pick(backends: &[Backend], dice: Dice) -> Option<&Backend> {
     })
 }
 
-fn target(s: &Snapshot, to: &BackendTo) -> Result<ServiceTarget, String> {
+/// The service that a backend means; else why there is none.
+pub fn target(s: &Snapshot, to: &BackendTo) -> Result<ServiceTarget, String> {
     let (name, port) = match to {
         BackendTo::Broken(why) => return Err(why.to_string()),
         BackendTo::Service { service, port } => (service, *port),

@@ -10,7 +10,7 @@ use tacit_model::tables::{ClassKey, WorkloadPort, WorkloadRow};
 use tacit_model::{Locality, Provenance, Snapshot};
 
 use super::callers::Sort;
-use super::requests::{Index, Request, Requests};
+use super::requests::{Index, Mentioned, Request, Requests};
 use super::routes::{Pair, To, clients, serving};
 use super::{Both, Change, Diff, Kind};
 use crate::call::{Caller, Target, arrive};
@@ -18,7 +18,7 @@ use crate::compiled::{Compiled, has_no_workload};
 
 /// Who serves the calls of one place.
 #[derive(Clone)]
-enum Side<'a> {
+pub(super) enum Side<'a> {
     By(Vec<Group<'a>>),
     Nobody,
     Unknown(String),
@@ -26,7 +26,7 @@ enum Side<'a> {
 
 /// Workloads that decide alike.
 #[derive(Clone)]
-struct Group<'a> {
+pub(super) struct Group<'a> {
     s: &'a Snapshot,
     row: Arc<WorkloadRow>,
     port: u16,
@@ -39,7 +39,7 @@ impl Group<'_> {
         (&self.row.class, &self.row.ports, self.port)
     }
 
-    fn allows(&self, caller: &Caller, request: &Request<'_>) -> bool {
+    pub(super) fn allows(&self, caller: &Caller, request: &Request<'_>) -> bool {
         let head = RequestHead {
             method: request.method,
             path: request.path,
@@ -55,12 +55,13 @@ impl Group<'_> {
     }
 
     /// The field that decides; absent if no object does.
-    fn by(&self, caller: &Caller, request: &Request<'_>) -> Option<Provenance> {
+    pub(super) fn by(&self, caller: &Caller, request: &Request<'_>) -> Option<Provenance> {
         let target = Target {
             host: request.host.to_owned(),
             port: self.port,
             method: request.method.to_owned(),
             path: request.path.to_owned(),
+            headers: BTreeMap::new(),
         };
         let reached = arrive(self.s, &self.row, self.port, 0, caller, &target);
         let by = reached.verdict.unwrap_or_else(|denial| denial.by);
@@ -70,7 +71,7 @@ impl Group<'_> {
 
 /// How much of the traffic is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
+pub(super) enum Level {
     None,
     /// Percent: some of the workloads that serve let it in.
     Some(u64),
@@ -78,7 +79,7 @@ enum Level {
 }
 
 impl Level {
-    fn of(groups: &[Group<'_>], caller: &Caller, request: &Request<'_>) -> Self {
+    pub(super) fn of(groups: &[Group<'_>], caller: &Caller, request: &Request<'_>) -> Self {
         let (mut allowed, mut total) = (0, 0);
         for group in groups {
             total += group.per_million;
@@ -94,7 +95,16 @@ impl Level {
         }
     }
 
-    fn shown(self) -> String {
+    /// Of a million; what is not all or nothing never looks so.
+    pub(super) fn per_million(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Some(percent) => (percent * 10_000).clamp(1, 999_999),
+            Self::All => 1_000_000,
+        }
+    }
+
+    pub(super) fn shown(self) -> String {
         match self {
             Self::None => "denied".to_owned(),
             Self::Some(percent) => format!("allowed by {percent} % of those who serve it"),
@@ -103,8 +113,13 @@ impl Level {
     }
 }
 
-/// Compares who may call.
-pub(super) fn compare(both: Both<'_>, to: &Pair<'_>, callers: &[Sort], found: &mut Diff) {
+/// Compares who may call the service itself, of the callers that `asks`.
+pub(super) fn compare(
+    both: Both<'_>,
+    to: &Pair<'_>,
+    (callers, asks): (&[Sort], fn(&Sort) -> bool),
+    found: &mut Diff,
+) {
     let mut pairs: Vec<(Side<'_>, Side<'_>, Vec<Locality>)> = Vec::new();
     for client in clients(both) {
         let old = side(both.before, to.old, &client);
@@ -128,14 +143,11 @@ pub(super) fn compare(both: Both<'_>, to: &Pair<'_>, callers: &[Sort], found: &m
             continue;
         };
         places += clients.len();
-        let is_real = |groups: &[Group<'_>], s: &Snapshot| {
-            groups.iter().all(|group| std::ptr::eq(group.s, s))
-        };
         let real = is_real(old, &both.before.snapshot) && is_real(new, &both.after.snapshot);
         if untouched && real && keys(old) == keys(new) {
             continue;
         }
-        for change in changed(both, to, callers, (old, new)) {
+        for change in changed(both, to, (callers, asks), (old, new)) {
             match changes.iter_mut().find(|(known, _)| *known == change) {
                 Some((_, known)) => known.extend(clients.iter().cloned()),
                 None => changes.push((change, clients.clone())),
@@ -161,7 +173,7 @@ fn unknown(side: Side<'_>, untouched: bool) -> Option<String> {
     }
 }
 
-fn side<'a>(state: &'a Compiled, to: &To, at: &Locality) -> Side<'a> {
+pub(super) fn side<'a>(state: &'a Compiled, to: &To, at: &Locality) -> Side<'a> {
     let s = &state.snapshot;
     let name = &to.0.name;
     if !has_no_workload(s, name) {
@@ -201,7 +213,12 @@ fn side<'a>(state: &'a Compiled, to: &To, at: &Locality) -> Side<'a> {
     }
 }
 
-fn same(a: &Side<'_>, b: &Side<'_>) -> bool {
+/// True if they are workloads of the files.
+pub(super) fn is_real(groups: &[Group<'_>], s: &Snapshot) -> bool {
+    groups.iter().all(|group| std::ptr::eq(group.s, s))
+}
+
+pub(super) fn same(a: &Side<'_>, b: &Side<'_>) -> bool {
     match (a, b) {
         (Side::By(a), Side::By(b)) => keys(a) == keys(b),
         (Side::Nobody, Side::Nobody) => true,
@@ -210,9 +227,9 @@ fn same(a: &Side<'_>, b: &Side<'_>) -> bool {
     }
 }
 
-type Key<'a> = ((&'a ClassKey, &'a [WorkloadPort], u16), u64);
+pub(super) type Key<'a> = ((&'a ClassKey, &'a [WorkloadPort], u16), u64);
 
-fn keys<'a>(groups: &'a [Group<'_>]) -> Vec<Key<'a>> {
+pub(super) fn keys<'a>(groups: &'a [Group<'_>]) -> Vec<Key<'a>> {
     groups
         .iter()
         .map(|group| (group.key(), group.per_million))
@@ -223,11 +240,16 @@ type Sides<'g, 'a> = (&'g [Group<'a>], &'g [Group<'a>]);
 type What = (Level, Level, Option<Provenance>);
 
 /// What differs between those who serve before and after.
-fn changed(both: Both<'_>, to: &Pair<'_>, callers: &[Sort], sides: Sides<'_, '_>) -> Vec<Change> {
+fn changed(
+    both: Both<'_>,
+    to: &Pair<'_>,
+    (callers, asks): (&[Sort], fn(&Sort) -> bool),
+    sides: Sides<'_, '_>,
+) -> Vec<Change> {
     let (old, new) = sides;
-    let requests = Requests::new(conditions(old).chain(conditions(new)));
+    let requests = Requests::new(&Mentioned::of(conditions(old).chain(conditions(new))));
     let mut found: BTreeMap<What, BTreeMap<usize, BTreeSet<Index>>> = BTreeMap::new();
-    for (number, sort) in callers.iter().enumerate() {
+    for (number, sort) in callers.iter().enumerate().filter(|(_, sort)| asks(sort)) {
         let Some((before, after)) = both_callers(sort, sides) else {
             continue;
         };
@@ -272,6 +294,7 @@ fn changed(both: Both<'_>, to: &Pair<'_>, callers: &[Sort], sides: Sides<'_, '_>
             .as_ref()
             .and_then(|by| both.after.line(by).or_else(|| both.before.line(by))),
         by,
+        rule: None,
     };
     each.map(change).collect()
 }
@@ -281,7 +304,9 @@ fn both_callers(sort: &Sort, (old, new): Sides<'_, '_>) -> Option<(Caller, Calle
 }
 
 /// Callers with the same requests.
-fn together(who: BTreeMap<usize, BTreeSet<Index>>) -> Vec<(BTreeSet<Index>, Vec<usize>)> {
+pub(super) fn together(
+    who: BTreeMap<usize, BTreeSet<Index>>,
+) -> Vec<(BTreeSet<Index>, Vec<usize>)> {
     let mut together: BTreeMap<BTreeSet<Index>, Vec<usize>> = BTreeMap::new();
     for (number, requests) in who {
         together.entry(requests).or_default().push(number);
@@ -310,7 +335,9 @@ fn by(
 }
 
 /// What the policies that apply to groups ask of requests.
-fn conditions<'g>(groups: &'g [Group<'_>]) -> impl Iterator<Item = &'g tacit_model::access::To> {
+pub(super) fn conditions<'g>(
+    groups: &'g [Group<'_>],
+) -> impl Iterator<Item = &'g tacit_model::access::To> {
     let classes = groups
         .iter()
         .filter_map(|group| Some((group.s, group.s.class_of(&group.row)?)));

@@ -97,8 +97,14 @@ impl Mentioned {
             rules
                 .flat_map(|rule| &rule.from)
                 .for_each(|from| all.add(from));
+            let rules = || s.routes.values().flat_map(|row| &row.rules);
+            let of_rules = rules().flat_map(|rule| rule.resilience.iter().flatten());
             let layers = s.services.values().flat_map(|row| &row.resilience);
+            let routes = s.routes.values();
+            all.namespaces
+                .extend(routes.map(|row| row.namespace.clone()));
             layers
+                .chain(of_rules)
                 .filter_map(|layer| layer.callers.as_ref())
                 .flatten()
                 .for_each(|f| all.add(f));

@@ -11,10 +11,15 @@ use super::callers::Sort;
 use super::{Both, Change, Diff, Kind, plain};
 
 /// A field that differs: what it was, what it is, and who says so.
-type Difference = (String, String, Option<Provenance>);
+pub(super) type Difference = (String, String, Option<Provenance>);
 
 /// Compares what applies to every caller of the mesh.
-pub(super) fn compare(both: Both<'_>, name: &ServiceName, callers: &[Sort], found: &mut Diff) {
+pub(super) fn compare(
+    both: Both<'_>,
+    (name, destination): (&ServiceName, &str),
+    callers: &[Sort],
+    found: &mut Diff,
+) {
     let [old, new] = both.states().map(|state| state.snapshot.services.get(name));
     let (Some(old), Some(new)) = (old, new) else {
         return;
@@ -51,12 +56,13 @@ pub(super) fn compare(both: Both<'_>, name: &ServiceName, callers: &[Sort], foun
                 after,
                 line: by.as_ref().and_then(|by| both.after.line(by)),
                 by,
-                ..plain(name.to_string(), Kind::Limits)
+                ..plain(destination.to_owned(), Kind::Limits)
             }),
     );
 }
 
-fn differences(old: &Resilience, new: &Resilience) -> Vec<Difference> {
+/// The fields that differ.
+pub(super) fn differences(old: &Resilience, new: &Resilience) -> Vec<Difference> {
     let Resilience {
         request,
         per_try,

@@ -1,6 +1,6 @@
 //! One request of every sort that the rules about a destination can tell apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tacit_model::access::{PathPattern, To};
@@ -12,127 +12,234 @@ struct Part {
     label: String,
 }
 
+/// Headers and query parameters that come together, with what they stand for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fields {
+    /// Lower-case names with their values.
+    pub(super) headers: BTreeMap<Arc<str>, Arc<str>>,
+    /// As it is sent.
+    pub(super) query: String,
+    pub(super) label: String,
+}
+
 /// All requests that can be told apart: every combination of the parts.
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
     methods: Vec<Part>,
     paths: Vec<Part>,
     hosts: Vec<Part>,
+    fields: Vec<Fields>,
 }
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Index {
     method: usize,
-    path: usize,
-    host: usize,
+    rest: Rest,
 }
 
-/// Pairs of a path and a host.
-type PathsAndHosts = BTreeSet<(usize, usize)>;
+/// All of a request besides its method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rest {
+    path: usize,
+    host: usize,
+    fields: usize,
+}
+
+/// Pairs of a host and fields.
+type Others = BTreeSet<(usize, usize)>;
 
 /// Its values.
 pub(super) struct Request<'a> {
     pub(super) method: &'a str,
     pub(super) path: &'a str,
     pub(super) host: &'a str,
+    pub(super) fields: &'a Fields,
+}
+
+/// What rules look at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mentioned {
+    pub(super) methods: BTreeSet<Arc<str>>,
+    pub(super) paths: BTreeSet<PathPattern>,
+    /// Patterns, for hosts without their case and port.
+    pub(super) hosts: BTreeSet<Arc<str>>,
+    /// Hosts that count letter by letter.
+    pub(super) exact_hosts: BTreeSet<Arc<str>>,
+    /// Without any, nothing looks at headers and parameters.
+    pub(super) fields: Vec<Fields>,
+}
+
+impl Mentioned {
+    /// What conditions of policies look at.
+    pub(super) fn of<'a>(conditions: impl Iterator<Item = &'a To>) -> Self {
+        let mut all = Self::default();
+        for to in conditions {
+            all.methods.extend(to.methods.iter().flatten().cloned());
+            all.paths.extend(to.paths.iter().flatten().cloned());
+            all.hosts.extend(to.hosts.iter().flatten().cloned());
+        }
+        all
+    }
 }
 
 impl Requests {
-    /// The requests that these conditions tell apart.
-    pub(super) fn new<'a>(conditions: impl Iterator<Item = &'a To>) -> Self {
-        let (mut methods, mut paths, mut hosts) =
-            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for to in conditions {
-            methods.extend(to.methods.iter().flatten().cloned());
-            paths.extend(to.paths.iter().flatten().cloned());
-            hosts.extend(to.hosts.iter().flatten().cloned());
-        }
+    /// The requests that rules tell apart.
+    pub(super) fn new(mentioned: &Mentioned) -> Self {
+        let Mentioned {
+            methods,
+            paths,
+            hosts,
+            exact_hosts,
+            fields,
+        } = mentioned;
         Self {
-            methods: method_parts(&methods),
-            paths: path_parts(&paths),
-            hosts: host_parts(&hosts),
+            methods: method_parts(methods),
+            paths: path_parts(paths),
+            hosts: host_parts(hosts, exact_hosts),
+            fields: match fields.is_empty() {
+                true => vec![Fields::default()],
+                false => fields.clone(),
+            },
         }
+    }
+
+    /// How many they are.
+    pub(super) fn len(&self) -> usize {
+        self.methods.len() * self.rest_len()
+    }
+
+    fn rest_len(&self) -> usize {
+        self.paths.len() * self.hosts.len() * self.fields.len()
     }
 
     /// Every one of them.
     pub(super) fn all(&self) -> impl Iterator<Item = Index> {
-        (0..self.methods.len()).flat_map(move |method| {
-            (0..self.paths.len()).flat_map(move |path| {
-                (0..self.hosts.len()).map(move |host| Index { method, path, host })
-            })
+        let (hosts, fields) = (self.hosts.len(), self.fields.len());
+        (0..self.len()).map(move |number| Index {
+            method: number / self.rest_len(),
+            rest: Rest {
+                path: number / (fields * hosts) % self.paths.len(),
+                host: number / fields % hosts,
+                fields: number % fields,
+            },
         })
     }
 
-    pub(super) fn get(&self, index: Index) -> Request<'_> {
+    pub(super) fn get(&self, Index { method, rest }: Index) -> Request<'_> {
         Request {
-            method: &self.methods[index.method].value,
-            path: &self.paths[index.path].value,
-            host: &self.hosts[index.host].value,
+            method: &self.methods[method].value,
+            path: &self.paths[rest.path].value,
+            host: &self.hosts[rest.host].value,
+            fields: &self.fields[rest.fields],
         }
     }
 
     /// Some of them in words; empty if they are all. Each line is a product of its parts.
     pub(super) fn shown(&self, some: &BTreeSet<Index>) -> Vec<String> {
-        if some.len() == self.methods.len() * self.paths.len() * self.hosts.len() {
+        if some.len() == self.len() {
             return Vec::new();
         }
-        // Those of one method and host have a set of paths; methods with the same sets are told
-        // together.
-        let mut lines: Vec<(BTreeSet<usize>, PathsAndHosts)> = Vec::new();
-        for method in 0..self.methods.len() {
-            let of: PathsAndHosts = some
-                .iter()
-                .filter(|index| index.method == method)
-                .map(|index| (index.path, index.host))
-                .collect();
-            if of.is_empty() {
-                continue;
-            }
+        // Methods with the same sets of all the rest are told together.
+        let mut by_method: BTreeMap<usize, BTreeSet<Rest>> = BTreeMap::new();
+        for index in some {
+            by_method
+                .entry(index.method)
+                .or_default()
+                .insert(index.rest);
+        }
+        let mut lines: Vec<(BTreeSet<usize>, BTreeSet<Rest>)> = Vec::new();
+        for (method, of) in by_method {
             match lines.iter_mut().find(|(_, known)| *known == of) {
                 Some((methods, _)) => drop(methods.insert(method)),
                 None => lines.push((BTreeSet::from([method]), of)),
             }
         }
-        lines
-            .iter()
-            .map(|(methods, of)| self.line(methods, of))
-            .collect()
+        let each = lines.iter().flat_map(|(methods, of)| {
+            let names = || self.methods.iter().map(|part| part.label.as_str());
+            let methods = words(names(), methods).unwrap_or_else(|| "any method".to_owned());
+            let parts = self.products(of);
+            parts.into_iter().map(move |of| self.line(&methods, &of))
+        });
+        each.collect()
     }
 
-    fn line(&self, methods: &BTreeSet<usize>, of: &PathsAndHosts) -> String {
-        let words = |parts: &[Part], some: &BTreeSet<usize>, all: &str| {
-            if some.len() == parts.len() {
-                return all.to_owned();
-            }
-            let labels: Vec<&str> = some
-                .iter()
-                .map(|index| parts[*index].label.as_str())
-                .collect();
-            labels.join(", ")
+    /// Sets of which each is a product of paths, hosts and fields: one if that is enough, else
+    /// one for all paths that come with the same of the others.
+    fn products(&self, of: &BTreeSet<Rest>) -> Vec<BTreeSet<Rest>> {
+        let is_product = |of: &BTreeSet<Rest>| {
+            let [paths, hosts, fields] = parts(of);
+            of.len() == paths.len() * hosts.len() * fields.len()
         };
-        let methods = words(&self.methods, methods, "any method");
-        if of.len() == self.paths.len() * self.hosts.len() {
-            return methods;
+        if is_product(of) {
+            return vec![of.clone()];
         }
-        let paths: BTreeSet<usize> = of.iter().map(|(path, _)| *path).collect();
-        let hosts: BTreeSet<usize> = of.iter().map(|(_, host)| *host).collect();
-        if of.len() == paths.len() * hosts.len() {
-            let mut line = methods;
-            if paths.len() < self.paths.len() {
-                line.push_str(&format!(" {}", words(&self.paths, &paths, "")));
-            }
-            if hosts.len() < self.hosts.len() {
-                line.push_str(&format!(" with host {}", words(&self.hosts, &hosts, "")));
-            }
-            return line;
+        let mut by_path: BTreeMap<usize, Others> = BTreeMap::new();
+        for rest in of {
+            let others = by_path.entry(rest.path).or_default();
+            others.insert((rest.host, rest.fields));
         }
-        let each = of.iter().map(|(path, host)| {
-            let (path, host) = (&self.paths[*path].label, &self.hosts[*host].label);
-            format!("{path} with host {host}")
+        let mut together: Vec<(Others, BTreeSet<Rest>)> = Vec::new();
+        for (path, others) in by_path {
+            let mine = of.iter().filter(|rest| rest.path == path).copied();
+            match together.iter_mut().find(|(known, _)| *known == others) {
+                Some((_, all)) => all.extend(mine),
+                None => together.push((others, mine.collect())),
+            }
+        }
+        let sets = together.into_iter().flat_map(|(_, all)| {
+            if is_product(&all) {
+                return vec![all];
+            }
+            let mut by_fields: BTreeMap<usize, BTreeSet<Rest>> = BTreeMap::new();
+            for rest in all {
+                by_fields.entry(rest.fields).or_default().insert(rest);
+            }
+            by_fields.into_values().collect()
         });
-        format!("{methods} {}", each.collect::<Vec<_>>().join("; "))
+        sets.collect()
     }
+
+    fn line(&self, methods: &str, of: &BTreeSet<Rest>) -> String {
+        let [paths, hosts, fields] = parts(of);
+        let labels = |parts: &'_ [Part]| {
+            let labels = parts.iter().map(|part| part.label.clone());
+            labels.collect::<Vec<_>>()
+        };
+        let shown = |parts: &[Part], some| words(labels(parts).iter().map(String::as_str), some);
+        let mut line = methods.to_owned();
+        if let Some(paths) = shown(&self.paths, &paths) {
+            line.push_str(&format!(" {paths}"));
+        }
+        if let Some(hosts) = shown(&self.hosts, &hosts) {
+            line.push_str(&format!(" with host {hosts}"));
+        }
+        let names = self.fields.iter().map(|fields| fields.label.as_str());
+        if let Some(fields) = words(names, &fields) {
+            line.push_str(&format!(" with {fields}"));
+        }
+        line
+    }
+}
+
+/// The paths, the hosts and the fields of some requests.
+fn parts(of: &BTreeSet<Rest>) -> [BTreeSet<usize>; 3] {
+    let each = |part: fn(&Rest) -> usize| of.iter().map(part).collect();
+    [each(|r| r.path), each(|r| r.host), each(|r| r.fields)]
+}
+
+/// The labels of some; nothing if they are all.
+fn words<'a>(labels: impl Iterator<Item = &'a str>, some: &BTreeSet<usize>) -> Option<String> {
+    let labels: Vec<&str> = labels.collect();
+    if some.len() == labels.len() {
+        return None;
+    }
+    let shown = labels
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| some.contains(at));
+    let shown: Vec<&str> = shown.map(|(_, label)| *label).collect();
+    Some(shown.join(", "))
 }
 
 /// A word that no text contains, so that what it is appended to fits nothing more.
@@ -194,22 +301,35 @@ fn path_parts(mentioned: &BTreeSet<PathPattern>) -> Vec<Part> {
     parts
 }
 
-fn host_parts(mentioned: &BTreeSet<Arc<str>>) -> Vec<Part> {
-    if mentioned.is_empty() {
+fn host_parts(patterns: &BTreeSet<Arc<str>>, exact: &BTreeSet<Arc<str>>) -> Vec<Part> {
+    if patterns.is_empty() && exact.is_empty() {
         return vec![Part {
             value: "host".to_owned(),
             label: String::new(),
         }];
     }
-    let word = fresh(mentioned.iter().map(AsRef::as_ref));
-    let part = |pattern: &Arc<str>| Part {
-        value: match pattern.strip_prefix('*') {
-            Some(suffix) => format!("{word}{suffix}"),
-            None => pattern.to_string(),
+    let word = fresh(patterns.iter().chain(exact).map(AsRef::as_ref));
+    let part = |pattern: &Arc<str>| match pattern.strip_prefix('*') {
+        Some(suffix) => Part {
+            value: format!("{word}{suffix}"),
+            label: pattern.to_string(),
         },
-        label: pattern.to_string(),
+        // The final dot makes it another text with the same meaning.
+        None if exact.contains(pattern) => Part {
+            value: format!("{pattern}."),
+            label: format!("{pattern} written otherwise"),
+        },
+        None => Part {
+            value: pattern.to_string(),
+            label: pattern.to_string(),
+        },
     };
-    let mut parts: Vec<Part> = mentioned.iter().map(part).collect();
+    let itself = |host: &Arc<str>| Part {
+        value: host.to_string(),
+        label: host.to_string(),
+    };
+    let mut parts: Vec<Part> = exact.iter().map(itself).collect();
+    parts.extend(patterns.iter().map(part));
     parts.push(Part {
         value: word,
         label: "other hosts".to_owned(),

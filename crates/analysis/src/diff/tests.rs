@@ -7,11 +7,13 @@ use super::{Diff, Kind, diff};
 use crate::fixture::{compiled, mesh};
 
 mod random;
+mod random_routes;
 
 fn render(diff: &Diff) -> String {
     let mut out = String::new();
     for change in &diff.changes {
         let line = change.line.as_ref().map(|line| line.position.to_string());
+        let rule = change.rule.as_ref();
         let lines = [
             format!("{} {:?}", change.destination, change.change),
             change.callers.join(", "),
@@ -19,6 +21,8 @@ fn render(diff: &Diff) -> String {
             change.requests.join("; "),
             format!("{} => {}", change.before, change.after),
             line.unwrap_or_default(),
+            rule.map(|rule| format!("following {rule}"))
+                .unwrap_or_default(),
         ];
         for line in lines.iter().filter(|line| !line.is_empty()) {
             out.push_str(&format!("{line}\n"));
@@ -209,25 +213,266 @@ fn random_meshes_differ_often_enough_to_tell() {
     }
 }
 
-#[test]
-fn routes_are_named_as_not_compared() {
-    let route = "---
+/// A route at payments: a canary by header, a share for `ledger`, a redirect.
+const ROUTE: &str = "\
+---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: payments, namespace: shop}
 spec:
   parentRefs: [{group: '', kind: Service, name: payments}]
-  rules: [{backendRefs: [{name: payments, port: 80}]}]
+  rules:
+  - matches: [{path: {value: /charge}, headers: [{name: x-canary, value: 'yes'}]}]
+    backendRefs: [{name: ledger, port: 80}]
+  - matches: [{path: {value: /charge}}]
+    backendRefs: [{name: payments, port: 80, weight: 95}, {name: ledger, port: 80, weight: 5}]
+  - matches: [{path: {value: /books}}]
+    filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /accounts}}}]
+    backendRefs: [{name: ledger, port: 80}]
+  - matches: [{path: {value: /old}}]
+    filters: [{type: RequestRedirect, requestRedirect: {hostname: new.example.com}}]
 ";
-    // Where nothing differs, nothing is unknown.
-    let same = compiled(&[&(mesh() + route)]);
+
+#[test]
+fn a_first_route() {
+    let same = compiled(&[&(mesh() + ROUTE)]);
     assert_eq!(diff(&same, &same), Diff::default());
     check(
-        |mesh| mesh + route,
+        |mesh| mesh + ROUTE,
         &expect![[r#"
-        payments.shop Settings
-        routes: none => routes: HTTPRoute/shop/payments; their rules differ
-        unknown: requests to payments.shop follow routes, so their outcomes are not compared
+        payments.shop:80 Rerouted
+        any method paths without a canonical form
+        payments.shop:80 => answered 400
+        payments.shop:80 Rerouted
+        any method /accounts/*, other paths
+        payments.shop:80 => answered 404
+        payments.shop:80 Rerouted
+        any method /charge, /charge/* with x-canary: yes
+        payments.shop:80 => ledger.shop:80
+        0.yaml:77:5
+        payments.shop:80 Rerouted
+        any method /charge, /charge/* with no header or parameter of a rule
+        payments.shop:80 => 1/20 ledger.shop:80 + 19/20 payments.shop:80
+        0.yaml:79:5
+        payments.shop:80 Rerouted
+        any method /books, /books/*
+        payments.shop:80 => ledger.shop:80
+        0.yaml:81:5
+        payments.shop:80 Rerouted
+        any method /old, /old/*
+        payments.shop:80 => redirected 302 to host new.example.com
+        0.yaml:84:5
+        payments.shop:80 NewlyDenied
+        east/us-east/us-east-1a, east/us-east/us-east-1b
+        any method /charge, /charge/* with x-canary: yes
+        allowed => denied
+        0.yaml:44:3
+        following HTTPRoute/shop/payments spec.rules[0]
+        payments.shop:80 NewlyDenied
+        east/us-east/us-east-1a, east/us-east/us-east-1b
+        any method /charge, /charge/* with no header or parameter of a rule
+        allowed => denied at ledger.shop:80, allowed at payments.shop:80
+        0.yaml:44:3
+        following HTTPRoute/shop/payments spec.rules[1]
+        payments.shop:80 NewlyDenied
+        shop/db, shop/payments, other accounts of shop, accounts of other namespaces
+        east/us-east/us-east-1a, east/us-east/us-east-1b
+        any method /books, /books/*
+        allowed => denied
+        0.yaml:44:3
+        following HTTPRoute/shop/payments spec.rules[2]
+        payments.shop:80 NewlyDenied
+        shop/frontend
+        east/us-east/us-east-1a, east/us-east/us-east-1b
+        GET /books; other methods /books, /books/*
+        allowed => denied
+        0.yaml:44:3
+        following HTTPRoute/shop/payments spec.rules[2]
     "#]],
     );
+}
+
+fn check_route(change: impl Fn(String) -> String, expected: &Expect) {
+    let before = compiled(&[&(mesh() + ROUTE)]);
+    let after = compiled(&[&change(mesh() + ROUTE)]);
+    expected.assert_eq(&render(&diff(&before, &after)));
+}
+
+#[test]
+fn changed_routes() {
+    let change = |mesh: String| {
+        mesh.replace("weight: 95", "weight: 90")
+            .replace("weight: 5}", "weight: 10}")
+    };
+    check_route(
+        change,
+        &expect![[r#"
+        payments.shop:80 Rerouted
+        any method /charge, /charge/* with no header or parameter of a rule
+        1/20 ledger.shop:80 + 19/20 payments.shop:80 => 1/10 ledger.shop:80 + 9/10 payments.shop:80
+        0.yaml:79:5
+    "#]],
+    );
+    let change = |mesh: String| {
+        mesh.replace(
+            "replacePrefixMatch: /accounts",
+            "replacePrefixMatch: /private",
+        )
+        .replace(
+            "hostname: new.example.com",
+            "hostname: newer.example.com, statusCode: 301",
+        )
+    };
+    check_route(
+        change,
+        &expect![[r#"
+        payments.shop:80 Rerouted
+        any method /old, /old/*
+        redirected 302 to host new.example.com => redirected 301 to host newer.example.com
+        0.yaml:84:5
+        payments.shop:80 Rewritten
+        any method /books, /books/*
+        path /accounts for /books => path /private for /books
+        0.yaml:81:5
+        payments.shop:80 NewlyDenied
+        shop/frontend
+        GET /books/*
+        allowed => denied
+        0.yaml:44:3
+        following HTTPRoute/shop/payments spec.rules[2]
+    "#]],
+    );
+    let change = |mesh: String| {
+        mesh.replace(
+            "    backendRefs: [{name: payments, port: 80, weight: 95}",
+            "    timeouts: {request: 1s}\n    backendRefs: [{name: payments, port: 80, weight: 95}",
+        )
+        .replace("methods: [GET]", "methods: [GET, PUT]")
+    };
+    check_route(
+        change,
+        &expect![[r#"
+        ledger.shop:80 NewlyAllowed
+        shop/frontend
+        PUT /accounts/*
+        denied => allowed
+        0.yaml:44:11
+        payments.shop:80 Limits
+        any method /charge, /charge/* with no header or parameter of a rule
+        timeout.request 2s => timeout.request 1s
+        0.yaml:80:25
+        following HTTPRoute/shop/payments spec.rules[1]
+        payments.shop:80 NewlyAllowed
+        shop/frontend
+        PUT /books/*
+        denied => allowed
+        0.yaml:44:11
+        following HTTPRoute/shop/payments spec.rules[2]
+    "#]],
+    );
+    // A path or a host that is written as it came is no difference.
+    let change = |mesh: String| {
+        let new = "requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /old/er}, ";
+        mesh.replace("requestRedirect: {", new).replace(
+            "filters: [{type: URLRewrite, urlRewrite: {",
+            "filters: [{type: URLRewrite, urlRewrite: {hostname: pay.shop, ",
+        )
+    };
+    check_route(
+        change,
+        &expect![[r#"
+            payments.shop:80 Rerouted
+            any method /old, /old/*
+            redirected 302 to host new.example.com => redirected 302 to host new.example.com, path /old/er
+            0.yaml:84:5
+            payments.shop:80 Rewritten
+            any method /books, /books/* with host new.example.com, other hosts, no host
+            path /accounts for /books => path /accounts for /books, host pay.shop
+            0.yaml:81:5
+        "#]],
+    );
+    // A consumer's route holds for callers of its namespace.
+    let consumer = "\
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: payments, namespace: edge}
+spec:
+  parentRefs: [{group: '', kind: Service, name: payments, namespace: shop}]
+  rules: [{matches: [{path: {value: /charge}}], backendRefs: [{name: ledger, namespace: shop, port: 80}]}]
+";
+    check_route(
+        |mesh| mesh + consumer,
+        &expect![[r#"
+        payments.shop:80 Rerouted
+        other accounts of edge
+        any method /charge, /charge/* with no header or parameter of a rule
+        1/20 ledger.shop:80 + 19/20 payments.shop:80 => ledger.shop:80
+        0.yaml:92:11
+        payments.shop:80 Rerouted
+        other accounts of edge
+        any method /books, /books/*
+        ledger.shop:80 => answered 404
+        0.yaml:81:5
+        payments.shop:80 Rerouted
+        other accounts of edge
+        any method /old, /old/*
+        redirected 302 to host new.example.com => answered 404
+        0.yaml:84:5
+        payments.shop:80 NewlyDenied
+        other accounts of edge
+        east/us-east/us-east-1a, east/us-east/us-east-1b
+        any method /charge, /charge/* with no header or parameter of a rule
+        denied at ledger.shop:80, allowed at payments.shop:80 => denied
+        0.yaml:44:3
+        following HTTPRoute/edge/payments spec.rules[0]
+    "#]],
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// The same for requests that follow routes.
+    #[test]
+    fn no_difference_of_routes_is_missed(seed in any::<u64>()) {
+        let mut random = random::Random::new(seed);
+        let (before, after) = random.routed_pair();
+        let (old, new) = (compiled(&[&before]), compiled(&[&after]));
+        let found = diff(&old, &new);
+        for _ in 0..60 {
+            let call = random.request();
+            if let Err(missed) = random_routes::covers(&found, (&old, &new), &call) {
+                let told = render(&found);
+                prop_assert!(false, "{missed}\n{call:?}\n{told}\n{before}\n=====\n{after}");
+            }
+        }
+    }
+}
+
+#[test]
+fn random_routes_differ_often_enough_to_tell() {
+    let seeds = 0..150;
+    let all = seeds.flat_map(|seed| {
+        let (before, after) = random::Random::new(seed).routed_pair();
+        let changes = diff(&compiled(&[&before]), &compiled(&[&after])).changes;
+        let kinds = changes
+            .into_iter()
+            .filter(|change| change.destination == "pay.shop:80");
+        let kinds: std::collections::BTreeSet<Kind> = kinds.map(|change| change.change).collect();
+        kinds
+    });
+    let all: Vec<Kind> = all.collect();
+    for kind in [
+        Kind::Rerouted,
+        Kind::Rewritten,
+        Kind::NewlyAllowed,
+        Kind::NewlyDenied,
+        Kind::Limits,
+    ] {
+        assert!(
+            all.iter().filter(|found| **found == kind).count() > 5,
+            "{kind:?}"
+        );
+    }
 }

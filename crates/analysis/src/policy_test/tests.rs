@@ -321,6 +321,8 @@ spec:
     filters: [{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /accounts}}}]
     backendRefs: [{name: ledger, port: 80}]
     timeouts: {request: 1s}
+  - matches: [{path: {value: /half}, headers: [{name: x-canary, value: 'yes'}], queryParams: [{name: v, value: '2'}]}]
+    backendRefs: [{name: payments, port: 80}]
   - matches: [{path: {value: /old}}]
     filters: [{type: RequestRedirect, requestRedirect: {hostname: new.example.com}}]
   - matches: [{path: {value: /half}}]
@@ -348,6 +350,14 @@ cases:
 - from: {{serviceAccount: shop/frontend}}
   request: GET http://payments.shop/half
   then: {{verdict: Allowed}}
+- from: {{serviceAccount: shop/frontend}}
+  request: GET http://payments.shop/half?v=2
+  headers: {{X-Canary: 'yes'}}
+  then: {{verdict: Allowed}}
+- from: {{serviceAccount: shop/frontend}}
+  request: GET http://payments.shop/half?v=3
+  headers: {{X-Canary: 'yes'}}
+  then: {{verdict: Denied}}
 "
     );
     check_with(
@@ -368,6 +378,15 @@ cases:
               because:  shop/frontend may not call port 8080 of shop/assumed-ledger: no rule of AccessPolicy shop/ledger allows it
               by:       AccessPolicy/shop/ledger spec.rules
               at:       0.yaml:44:3   rules: [{from: [{serviceAccounts: [frontend]}], to: [{methods: [GET], paths: [/accounts/*]}]}]
+            ok t 6
+            FAIL t 7
+              --> test.yaml:27:19
+               |
+            27 |   then: {verdict: Denied}
+               |                   ^
+              expected: Denied
+              got:      Allowed, from shop/frontend-a at east/us-east/us-east-1a
+              because:  shop/payments-a lets it in
         "#]],
     );
 }

@@ -34,8 +34,15 @@ fn render(simulation: &Simulation) -> String {
     for flow in &simulation.flows {
         let (service, clients) = (&flow.service, &flow.clients);
         let (now, then) = (told(&flow.now), told(&flow.then));
+        let through = flow.through.as_ref().map(|through| {
+            let (rule, backend) = (&through.rule, &through.backend);
+            format!(" {rule} {}/{} {backend}", through.weight, through.of)
+        });
+        let through = through.unwrap_or_default();
         let mark = if flow.breaks() { "!" } else { "" };
-        out.push_str(&format!("{service} {clients}: {now} => {then}{mark}\n"));
+        out.push_str(&format!(
+            "{service}{through} {clients}: {now} => {then}{mark}\n"
+        ));
     }
     for armed in &simulation.armed {
         out.push_str(&format!(
@@ -156,4 +163,48 @@ fn shares_are_those_of_the_dice() {
             }
         }
     }
+}
+
+/// Every backend of a rule is asked on its own; a service that every caller reaches by a route is
+/// not asked itself.
+#[test]
+fn routes_are_followed() {
+    let route = "\
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: payments, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: payments}]
+  rules:
+  - matches: [{path: {value: /v2}}]
+    backendRefs: [{name: v2, port: 80, weight: 1}, {name: payments, port: 80, weight: 3}]
+  - matches: [{path: {value: /ledger}}]
+    backendRefs: [{name: ledger, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: db, namespace: edge}
+spec:
+  parentRefs: [{group: '', kind: Service, name: v2, namespace: shop}]
+  rules: [{backendRefs: [{name: payments, namespace: shop, port: 80}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: v2, namespace: shop}
+spec: {selector: {app: db}, ports: [{name: http, port: 80, targetPort: 8080}]}
+";
+    let compiled = compiled(&[&(mesh() + route)]);
+    let simulation = simulate(&compiled, &down(&["zone=us-east-1a"]));
+    let text = render(&simulation);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("us-east-1b:"))
+        .collect();
+    expect![[r#"
+        db.shop east/us-east/us-east-1b: east/us-east/us-east-1a 1000000/1 => no endpoint of service db.shop can serve port 5432: own cluster: 0 of 1 usable, 1 unreachable!
+        payments.shop HTTPRoute/shop/payments spec.rules[0] 1/4 v2.shop:80 east/us-east/us-east-1b: east/us-east/us-east-1a 1000000/1 => no endpoint of service v2.shop can serve port 80: own cluster: 0 of 1 usable, 1 unreachable!
+        payments.shop HTTPRoute/shop/payments spec.rules[0] 3/4 payments.shop:80 east/us-east/us-east-1b: east/us-east/us-east-1b 1000000/1 => east/us-east/us-east-1b 1000000/1
+        v2.shop east/us-east/us-east-1b: east/us-east/us-east-1a 1000000/1 => no endpoint of service v2.shop can serve port 80: own cluster: 0 of 1 usable, 1 unreachable!
+        v2.shop HTTPRoute/edge/db spec.rules[0] 1/1 payments.shop:80 east/us-east/us-east-1b: east/us-east/us-east-1b 1000000/1 => east/us-east/us-east-1b 1000000/1"#]].assert_eq(&lines.join("\n"));
 }

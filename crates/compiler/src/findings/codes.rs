@@ -190,6 +190,11 @@ codes! {
     MATCHES_NOBODY = "TCT1413", Warning, "Entry that matches nobody",
         "The fields of one entry all apply, and these exclude each other.",
         "Change one of the two fields, or write two entries.";
+    OPEN_BY_DEFAULT = "TCT1414", Info, "Open by default",
+        "Some services have an Allow that names their callers, and others have none. Mesh does not \
+         write `defaultAccess`, so those others let in every caller that has a certificate.",
+        "Write `defaultAccess: Deny` in Mesh, and an Allow for each of them that is called. If \
+         they are meant to be open, write `defaultAccess: Authenticated`.";
     ADDRESS_TAKEN = "TCT1501", Error, "Address taken",
         "Another object has the same address.",
         "Choose another address, or leave it out to have one assigned.";

@@ -1,5 +1,6 @@
 //! Random pairs of small meshes, random calls, and whether the differences cover a call.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -18,49 +19,49 @@ pub(super) struct Random(Dice);
 #[derive(Debug)]
 pub(super) struct Call {
     /// `None`: without a certificate.
-    identity: Option<(&'static str, &'static str, &'static str)>,
+    pub(super) identity: Option<(&'static str, &'static str, &'static str)>,
     address: IpAddr,
     zone: &'static str,
-    service: &'static str,
-    method: &'static str,
-    path: &'static str,
-    host: &'static str,
+    pub(super) service: &'static str,
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) host: &'static str,
 }
 
-const NAMESPACES: [&str; 3] = ["shop", "edge", "lab"];
-const ACCOUNTS: [&str; 3] = ["web", "api", "job"];
-const METHODS: [&str; 3] = ["GET", "POST", "PURGE"];
+pub(super) const NAMESPACES: [&str; 3] = ["shop", "edge", "lab"];
+pub(super) const ACCOUNTS: [&str; 3] = ["web", "api", "job"];
+pub(super) const METHODS: [&str; 3] = ["GET", "POST", "PURGE"];
 const PATTERNS: [&str; 6] = ["/a", "/a/*", "/a/b*", "/a/b/c", "/*", "/z"];
 const PATHS: [&str; 9] = [
     "/", "/a", "/a/", "/a/b", "/a/b/c", "/a/./b/q", "/%61/b", "/zz", "/a%zz",
 ];
-const HOST_PATTERNS: [&str; 3] = ["pay.shop", "'*.shop'", "'*.a.shop'"];
-const HOSTS: [&str; 5] = ["pay.shop", "q.a.shop:80", "shop", "A.Shop", ""];
+pub(super) const HOST_PATTERNS: [&str; 3] = ["pay.shop", "'*.shop'", "'*.a.shop'"];
+pub(super) const HOSTS: [&str; 5] = ["pay.shop", "q.a.shop:80", "shop", "A.Shop", ""];
 const RANGES: [&str; 3] = ["10.0.0.0/8", "10.1.0.0/16", "10.0.0.0/9"];
-const ADDRESSES: [&str; 4] = ["10.0.0.1", "10.1.2.3", "10.200.0.1", "192.0.2.1"];
-const ZONES: [&str; 3] = ["a", "b", ""];
+pub(super) const ADDRESSES: [&str; 4] = ["10.0.0.1", "10.1.2.3", "10.200.0.1", "192.0.2.1"];
+pub(super) const ZONES: [&str; 3] = ["a", "b", ""];
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
         Self(Dice(seed))
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         let (number, next) = self.0.below(u64::try_from(bound).unwrap());
         self.0 = next;
         usize::try_from(number).unwrap()
     }
 
-    fn one_in(&mut self, n: usize) -> bool {
+    pub(super) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(super) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.below(choices.len())]
     }
 
     /// One or two of them.
-    fn some(&mut self, choices: &[&str]) -> String {
+    pub(super) fn some(&mut self, choices: &[&str]) -> String {
         let (a, b) = (self.of(choices), self.of(choices));
         if a == b {
             format!("[{a}]")
@@ -92,7 +93,7 @@ impl Random {
         (before, after)
     }
 
-    fn mesh(&mut self) -> String {
+    pub(super) fn mesh(&mut self) -> String {
         let access = self.of(&["Authenticated", "Authenticated", "Deny"]);
         format!(
             "---\napiVersion: tacit.dev/v1alpha1\nkind: Mesh\nmetadata: {{name: default}}\nspec:\n  \
@@ -100,7 +101,7 @@ impl Random {
         )
     }
 
-    fn workloads(&mut self) -> String {
+    pub(super) fn workloads(&mut self) -> String {
         let mut text = String::new();
         let all = [
             ("pay-a", "pay", "a"),
@@ -121,7 +122,7 @@ impl Random {
         text
     }
 
-    fn access(&mut self, name: &str) -> String {
+    pub(super) fn access(&mut self, name: &str) -> String {
         if self.one_in(3) {
             return String::new();
         }
@@ -166,7 +167,7 @@ impl Random {
         )
     }
 
-    fn retry(&mut self) -> String {
+    pub(super) fn retry(&mut self) -> String {
         let from = match self.below(3) {
             0 => String::new(),
             1 => format!(
@@ -222,7 +223,7 @@ impl Random {
     }
 }
 
-const SERVICES: &str = "\
+pub(super) const SERVICES: &str = "\
 apiVersion: v1
 kind: Service
 metadata: {name: pay, namespace: shop}
@@ -235,7 +236,7 @@ spec: {selector: {app: led}, ports: [{name: http, port: 80, targetPort: 8080}]}
 ";
 
 impl Call {
-    fn place(&self) -> Locality {
+    pub(super) fn place(&self) -> Locality {
         let region = if self.zone.is_empty() { "" } else { "r" };
         Locality {
             cluster: "c".into(),
@@ -244,7 +245,7 @@ impl Call {
         }
     }
 
-    fn outcome(&self, state: &Compiled) -> Outcome {
+    pub(super) fn caller(&self, state: &Compiled) -> Caller {
         let s = &state.snapshot;
         let (domain, namespace, account) = self.identity.unwrap_or(("", "none", "none"));
         let local = &s.mesh.trust_domain;
@@ -265,29 +266,34 @@ impl Call {
             identity,
             address: SocketAddr::new(self.address, 0),
         };
+        Caller { row, peer }
+    }
+
+    /// What comes of a request to a service itself, whatever its routes say.
+    pub(super) fn at(&self, state: &Compiled, service: &str, path: &str, host: &str) -> Outcome {
         // The request's own host is not where it goes.
-        let address = s
-            .services
+        let services = &state.snapshot.services;
+        let address = services
             .values()
-            .find(|row| row.name.name.as_str() == self.service);
+            .find(|row| row.name.name.as_str() == service);
         let address = SocketAddr::new(address.unwrap().address, 80);
         let target = Target {
-            host: self.host.to_owned(),
+            host: host.to_owned(),
             port: 80,
             method: self.method.to_owned(),
-            path: self.path.to_owned(),
+            path: path.to_owned(),
+            headers: BTreeMap::new(),
         };
-        crate::call::ask_address(
-            state,
-            &State::new(),
-            &Caller { row, peer },
-            address,
-            &target,
-        )
+        let caller = self.caller(state);
+        crate::call::ask_address(state, &State::new(), &caller, address, &target)
+    }
+
+    fn outcome(&self, state: &Compiled) -> Outcome {
+        self.at(state, self.service, self.path, self.host)
     }
 
     /// The sort of caller that stands for this one, without its address.
-    fn sort(&self, old: &Compiled, new: &Compiled) -> String {
+    pub(super) fn sort(&self, old: &Compiled, new: &Compiled) -> String {
         let Some((domain, namespace, account)) = self.identity else {
             return "callers without a certificate".to_owned();
         };
@@ -307,12 +313,12 @@ impl Call {
 
 /// Percent of those who serve that let the call in, and where they are with their shares.
 #[derive(Debug, PartialEq)]
-struct Seen {
-    allowed: Option<u64>,
+pub(super) struct Seen {
+    pub(super) allowed: Option<u64>,
     places: Vec<(String, u64)>,
 }
 
-fn seen(served: &Served) -> Option<Seen> {
+pub(super) fn seen(served: &Served) -> Option<Seen> {
     let of = |all: &[Reached], told: bool| {
         let total: u64 = all.iter().map(|one| one.per_million).sum();
         let let_in = all.iter().filter(|one| one.verdict.is_ok());
@@ -344,7 +350,7 @@ fn seen(served: &Served) -> Option<Seen> {
     }
 }
 
-fn values(r: &Resilience) -> String {
+pub(super) fn values(r: &Resilience) -> String {
     format!(
         "{:?} {:?} {:?}",
         r.request.value, r.attempts.value, r.per_try.value
