@@ -26,6 +26,9 @@ use crate::{generation, log};
 const QUEUE: usize = 64 * 1024;
 /// Lines that are written in one call.
 const BATCH: usize = 256;
+/// The log with its generations: some three million requests. Later decisions are lost and counted,
+/// so that a log that was forgotten does not fill the disk.
+const LARGEST: u64 = 16 << 30;
 /// How long the end waits for what is queued: part of what `down` gives a node.
 const END: Duration = Duration::from_secs(5);
 
@@ -80,11 +83,14 @@ impl DecisionLog {
         let generations = generations_of(path);
         fs::create_dir_all(&generations).map_err(|e| told(&generations, e))?;
         let file = open(path, OpenOptions::new().append(true)).map_err(|e| told(path, e))?;
+        let before = file.metadata().map_err(|e| told(path, e))?.len();
         let (messages, queue) = sync_channel(QUEUE);
         let (end, ended) = sync_channel(1);
         let lost = Arc::new(AtomicU64::new(0));
         let mut writer = Writer {
             file,
+            room: LARGEST.saturating_sub(before),
+            is_full: false,
             generations,
             written: BTreeSet::new(),
             buffer: Vec::new(),
@@ -143,6 +149,9 @@ fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
 /// The thread's end.
 struct Writer {
     file: File,
+    /// Bytes that may still be written.
+    room: u64,
+    is_full: bool,
     generations: PathBuf,
     /// Generations that are in the directory.
     written: BTreeSet<Generation>,
@@ -189,8 +198,12 @@ impl Writer {
 
     fn decided(&mut self, number: u64, entry: Entry) {
         let Entry { snapshot, record } = entry;
-        self.keep(&snapshot);
         self.decisions = self.decisions.max(number + 1);
+        if !self.has_room() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.keep(&snapshot);
         let line = Line::Decided {
             number,
             generation: snapshot.generation,
@@ -201,6 +214,16 @@ impl Writer {
         self.waiting += 1;
     }
 
+    fn has_room(&mut self) -> bool {
+        if self.room == 0 && !self.is_full {
+            self.is_full = true;
+            let gib = LARGEST >> 30;
+            let text = format!("the decision log has {gib} GiB, later decisions are lost");
+            log::warn("decisions", text);
+        }
+        !self.is_full
+    }
+
     fn append(&mut self, line: &Line) {
         // Serialising plain data into memory cannot fail.
         if serde_json::to_writer(&mut self.buffer, line).is_ok() {
@@ -209,6 +232,7 @@ impl Writer {
     }
 
     fn flush(&mut self) {
+        self.room = self.room.saturating_sub(self.buffer.len() as u64);
         if self.file.write_all(&self.buffer).is_err() {
             // A full disk: the lines are lost and counted, the next ones may fit again.
             self.lost.fetch_add(self.waiting, Ordering::Relaxed);
@@ -224,6 +248,7 @@ impl Writer {
             return;
         }
         let content = generation::encode(generation, &snapshot.tables());
+        self.room = self.room.saturating_sub(content.len() as u64);
         let path = self.generations.join(generation.to_string());
         let written = open(&path, OpenOptions::new().write(true).truncate(true))
             .and_then(|mut file| file.write_all(&content));
@@ -284,6 +309,24 @@ mod tests {
         let report = crate::replay::replay(&path).expect("reads");
         assert!(!report.is_clean());
         assert_eq!(report.missing(), 1, "{report}");
+    }
+
+    #[test]
+    fn a_log_that_is_full_loses_and_counts() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("decisions");
+        let node = NodeName::try_from("local").expect("a name");
+        // Sparse: it takes no room on the disk.
+        let file = File::create(&path).expect("creates");
+        file.set_len(LARGEST).expect("grows");
+        let log = DecisionLog::start(&path, &node).expect("starts");
+        for entry in entries(3) {
+            log.tell(entry);
+        }
+        log.end();
+        assert_eq!(log.lost(), 3);
+        let length = file.metadata().expect("is there").len();
+        assert!((LARGEST..LARGEST + 1024).contains(&length), "begin and end");
     }
 
     #[test]
