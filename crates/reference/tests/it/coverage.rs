@@ -14,8 +14,10 @@ use crate::worlds;
 const REMOVALS: usize = 16;
 const REQUESTS: usize = 120;
 
-/// Worlds in which every field is counted.
-const BROAD: u64 = 20;
+/// Worlds in which every field is counted; more in a full run.
+fn broad() -> u64 {
+    (cases() / 2500).max(20)
+}
 
 /// Every field that worlds can have, as `Kind.field.field`, and why it decides nothing here if it
 /// does not.
@@ -144,7 +146,7 @@ fn look(
         counts.entry(name.to_owned()).or_default().worlds += 1;
     }
     // At first all are counted, later only those that are still to be found.
-    let is_open = |field: &str| number < BROAD || counts[field].mattered == 0;
+    let is_open = |field: &str| number < broad() || counts[field].mattered == 0;
     all.retain(|place| {
         let decides = table.get(&*place.field).is_none_or(|why| why.is_empty());
         decides && is_open(&place.field)
@@ -214,7 +216,7 @@ fn every_field_is_set_and_matters() {
         })
     };
     let mut looked = 0;
-    while looked < most && (looked < BROAD || is_open(&counts)) {
+    while looked < most && (looked < broad() || is_open(&counts)) {
         look((seed, looked), &table, &mut counts);
         looked += 1;
     }

@@ -15,4 +15,5 @@ mod random;
 mod removal;
 mod requests;
 mod routes;
+mod values;
 mod worlds;
