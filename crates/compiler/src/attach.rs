@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use tacit_api::policy::Enforcement;
-use tacit_model::{ObjectRef, Provenance, ServiceName};
+use tacit_model::{Name, Namespace, ObjectRef, Provenance, ServiceName};
 
 use crate::targets::{Closeness, Hit, Scope};
 
@@ -44,7 +44,8 @@ pub const PRECEDENCE: &[Criterion] = &[
     },
     Criterion {
         compared: "namespace and name",
-        first: "the earlier in the alphabet (files have no age)",
+        first: "the earlier in the alphabet (files have no age); a route before a policy of the \
+                same name",
     },
 ];
 
@@ -76,7 +77,14 @@ pub(crate) struct Rank {
     closeness: Closeness,
     without_from: bool,
     priority: Reverse<i32>,
+    /// Namespace and name, whatever the kind; then a route before a policy of the same name.
+    name: (Option<Namespace>, Name),
     object: ObjectRef,
+}
+
+/// Namespace and name.
+fn name_of(object: &ObjectRef) -> (Option<Namespace>, Name) {
+    (object.namespace.clone(), object.name.clone())
 }
 
 /// What of a policy decides its rank.
@@ -107,6 +115,7 @@ impl Claim {
             closeness,
             without_from: !self.has_from,
             priority: Reverse(self.priority.unwrap_or(0)),
+            name: name_of(&self.object),
             object: self.object.clone(),
         }
     }
@@ -119,6 +128,7 @@ pub(crate) fn defaults_rank(object: ObjectRef, standing: Standing) -> Rank {
         closeness: Closeness::Mesh,
         without_from: true,
         priority: Reverse(0),
+        name: name_of(&object),
         object,
     }
 }
@@ -265,13 +275,20 @@ mod tests {
             priority: Some(-5),
             ..plain("a")
         };
+        let route = |name| {
+            let mut claim = plain(name);
+            claim.object.kind = "HTTPRoute".into();
+            claim
+        };
         let object = plain("a").object;
         let workspace = Scope::Workspace("w".try_into().unwrap());
         let order = [
             over("z", Scope::Mesh).rank(Closeness::Mesh),
             over("z", workspace).rank(Closeness::Mesh),
             over("z", Scope::Namespace).rank(Closeness::Mesh),
-            plain("z").rank(Closeness::Rule),
+            plain("a").rank(Closeness::Rule),
+            route("b").rank(Closeness::Rule),
+            plain("b").rank(Closeness::Rule),
             plain("z").rank(Closeness::Route),
             from.rank(Closeness::Name),
             high.rank(Closeness::Name),

@@ -142,7 +142,8 @@ fn broken_targets(judged: &Judged<'_>, resolver: &Resolver<'_, '_>, own: &Namesp
     let mut readable = true;
     for version in judged.written() {
         let found = resolve(resolver, version, own);
-        readable &= !found.hits.is_empty() || found.not_found || found.not_permitted;
+        let names_nothing = found.not_found || found.not_permitted || found.selects_nothing;
+        readable &= !found.hits.is_empty() || names_nothing;
         targets.hits.extend(found.hits);
     }
     if judged.written().is_empty() || !readable {

@@ -11,6 +11,8 @@ use tacit_api::workload::WorkloadSpec;
 use tacit_api::workspace::{L7, WorkspaceSpec};
 use tacit_api::{Object, Policy};
 
+use crate::workspace::DEFAULT_CLUSTER;
+
 /// A field or value that this version does not enforce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unsupported {
@@ -28,7 +30,11 @@ pub(crate) fn unsupported(object: &Object, cluster: &str) -> Vec<Unsupported> {
         Object::AccessPolicy(policy) => found.access(&policy.spec),
         Object::FailoverPolicy(policy) => found.failover(&policy.spec, cluster),
         Object::HTTPRoute(route) => found.http_route(&route.spec),
-        Object::Mesh(mesh) => found.mesh(&mesh.spec, cluster),
+        Object::Mesh(mesh) => {
+            // Its cluster is the one that it names itself.
+            let own = mesh.spec.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
+            found.mesh(&mesh.spec, own);
+        }
         Object::RetryTimeoutPolicy(policy) => found.retry_timeout(&policy.spec),
         Object::Service(service) => found.service(&service.spec),
         Object::Workload(workload) => found.workload(&workload.spec),
@@ -355,5 +361,28 @@ impl Found {
                 self.value(&format!("{at}.protocol"), format!("the protocol {value:?}"));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fields of a Mesh called `east` whose defaults name this cluster.
+    fn refused(named: &str) -> Vec<String> {
+        let text = format!(
+            "{{apiVersion: tacit.dev/v1alpha1, kind: Mesh, metadata: {{name: default}}, spec: \
+             {{cluster: east, defaults: {{order: [{{places: [{{cluster: {named}}}]}}]}}}}}}"
+        );
+        let parsed = tacit_api::parse("a.yaml", &text);
+        let found = unsupported(&parsed.objects[0].value, DEFAULT_CLUSTER);
+        found.into_iter().map(|one| one.field).collect()
+    }
+
+    #[test]
+    fn a_mesh_may_name_its_own_cluster() {
+        assert_eq!(refused("east"), Vec::<String>::new());
+        let field = "spec.defaults.order[0].places[0].cluster";
+        assert_eq!(refused("local"), [field]);
     }
 }

@@ -90,6 +90,8 @@ pub(crate) struct Targets {
     pub(crate) not_permitted: bool,
     /// True if a named target does not exist.
     pub(crate) not_found: bool,
+    /// True if nothing has the labels of a selector now.
+    pub(crate) selects_nothing: bool,
 }
 
 /// Checks the target fields of a policy by themselves.
@@ -486,6 +488,7 @@ impl Resolving<'_, '_, '_> {
 
     fn none(&mut self, at: &str, found: bool) {
         if !found {
+            self.targets.selects_nothing = true;
             let message = "nothing has these labels now";
             self.report
                 .say(SELECTS_NOTHING, &format!("{at}.matchLabels"), message);

@@ -9,7 +9,6 @@
 mod access;
 mod failover;
 mod health;
-mod reference;
 mod replay;
 mod resilience;
 mod retry;

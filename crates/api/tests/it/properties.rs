@@ -1,5 +1,7 @@
 //! Properties: no bytes make a panic, and what is printed reads back.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 use serde_json::Value;
 use tacit_api::print::json;
@@ -238,8 +240,21 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof![any::<String>(), tricky]
 }
 
+/// Read once: each case takes one of them.
+static SAMPLES: LazyLock<Vec<Located<Object>>> = LazyLock::new(samples::all);
+
+/// Random inputs in a plain `cargo test`; `TACIT_CASES` asks for more.
+const CASES: u64 = 50_000;
+
+/// Four properties, each with a quarter of the cases, are about inputs of any kind.
+fn cases() -> u32 {
+    let asked = std::env::var("TACIT_CASES").ok();
+    let cases = asked.and_then(|text| text.parse().ok()).unwrap_or(CASES);
+    u32::try_from(cases / 4).unwrap_or(u32::MAX)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
@@ -262,8 +277,7 @@ proptest! {
         wound in prop::sample::select(PIECES),
         removed in 0..20_usize,
     ) {
-        let objects: Vec<Located<Object>> = samples::all();
-        let text = &objects[which].source.text;
+        let text = &SAMPLES[which].source.text;
         let chars: Vec<char> = text.chars().collect();
         let at = at.index(chars.len());
         let rest: String = chars.iter().skip(at + removed).collect();
@@ -271,12 +285,17 @@ proptest! {
         is_sound(format!("{start}{wound}{rest}").as_bytes())?;
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_printed_reads_back(
         which in 0..8_usize,
         choices in prop::collection::vec((any::<u8>(), text()), 0..200),
     ) {
-        let mut json = to_json(&samples::all()[which].value).unwrap();
+        let mut json = to_json(&SAMPLES[which].value).unwrap();
         vary("", &mut json, &mut choices.into_iter());
         let parsed = parse("a", &tacit_api::print::yaml(&json));
         prop_assert_eq!(&parsed.errors, &[], "{}", json);

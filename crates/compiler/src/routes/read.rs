@@ -27,25 +27,28 @@ pub(crate) fn matches(rule: &RouteRule) -> Vec<RouteMatch> {
 fn one_match(written: &WrittenMatch) -> RouteMatch {
     let path = written.path.clone().unwrap_or_default();
     let value = path.value.as_deref().unwrap_or("/");
-    let lower = |found: &NamedMatch| {
-        let name: Arc<str> = found.name.to_ascii_lowercase().into();
-        (name, Arc::from(found.value.as_str()))
-    };
-    let exact = |found: &NamedMatch| {
-        (
-            Arc::from(found.name.as_str()),
-            Arc::from(found.value.as_str()),
-        )
-    };
     RouteMatch {
         path: match path.match_type {
             Some(PathMatchType::Exact) => PathMatch::Exact(value.into()),
             _ => PathMatch::Prefix(without_slash(value)),
         },
         method: written.method.map(|method| method.as_str().into()),
-        headers: written.headers.iter().flatten().map(lower).collect(),
-        query: written.query_params.iter().flatten().map(exact).collect(),
+        headers: named(written.headers.as_deref(), str::to_ascii_lowercase),
+        query: named(written.query_params.as_deref(), str::to_owned),
     }
+}
+
+/// Names and values. Of entries with an equivalent name only the first one counts (Gateway API,
+/// `HTTPRouteMatch`).
+fn named(written: Option<&[NamedMatch]>, form: fn(&str) -> String) -> Vec<(Arc<str>, Arc<str>)> {
+    let mut found: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+    for one in written.unwrap_or_default() {
+        let name = form(&one.name);
+        if found.iter().all(|(known, _)| **known != *name) {
+            found.push((name.into(), one.value.as_str().into()));
+        }
+    }
+    found
 }
 
 fn without_slash(path: &str) -> Arc<str> {
@@ -170,4 +173,34 @@ pub(super) fn resilience(rule: &RouteRule, route: &ObjectRef, index: usize) -> O
         });
     }
     Some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_equivalent_names_the_first_counts() {
+        let written = |pairs: &[(&str, &str)]| {
+            let one = |(name, value): &(&str, &str)| NamedMatch {
+                name: (*name).to_owned(),
+                value: (*value).to_owned(),
+                ..NamedMatch::default()
+            };
+            Some(pairs.iter().map(one).collect::<Vec<_>>())
+        };
+        let pairs = [("X-A", "1"), ("x-a", "2"), ("x-b", "3")];
+        let found = one_match(&WrittenMatch {
+            headers: written(&pairs),
+            query_params: written(&pairs),
+            ..WrittenMatch::default()
+        });
+        let shown = |list: &[(Arc<str>, Arc<str>)]| {
+            let each = list.iter().map(|(name, value)| format!("{name}={value}"));
+            each.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown(&found.headers), "x-a=1 x-b=3");
+        // Names of parameters are not the same in another case.
+        assert_eq!(shown(&found.query), "X-A=1 x-a=2 x-b=3");
+    }
 }

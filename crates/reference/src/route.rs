@@ -1,0 +1,367 @@
+//! HTTPRoutes with a Service as parent, as the Gateway API has them.
+
+use std::cmp::{Ordering, Reverse};
+
+use crate::access::declares_http;
+use crate::answer::{Request, Routed, Way};
+use crate::mesh::{Object, Reference};
+use crate::mutation::Mutation;
+use crate::node::Node;
+
+/// One match of one rule.
+#[derive(Clone, Copy)]
+struct Match<'r, 'w> {
+    route: &'r Object<'w>,
+    /// Absent where the route has no rules: then one matches everything.
+    rule: Option<usize>,
+    index: usize,
+    conditions: Node<'w>,
+}
+
+impl<'w> Reference<'w> {
+    /// Where routes lead a request.
+    pub(crate) fn route(&self, request: &Request) -> Routed {
+        let Some(parent) = self.service(&request.service) else {
+            return Routed::Direct;
+        };
+        let port = i64::from(request.port);
+        let ports = parent.spec.at("ports");
+        let mut called = ports
+            .items()
+            .filter(|one| one.at("port").number() == Some(port));
+        let has_routes = self.of_kind("HTTPRoute").any(|route| {
+            let mut known = ports.items().filter_map(|one| one.at("port").number());
+            known.any(|port| is_attached(route, parent, port))
+        });
+        if !called.any(declares_http) || !has_routes {
+            return Routed::Direct;
+        }
+        let Some(path) = &request.canonical else {
+            return Routed::BadPath;
+        };
+        let routes = self.applicable(parent, port, &request.caller.namespace);
+        if routes.is_empty() {
+            return Routed::Direct;
+        }
+        let mut matches: Vec<Match<'_, 'w>> = routes
+            .iter()
+            .flat_map(|route| matches_of(route))
+            .filter(|one| self.matches(one.conditions, path, request))
+            .collect();
+        matches.sort_by(|a, b| self.closer(a, b));
+        match matches.first() {
+            Some(first) => self.follow(first, request, path),
+            None if self.is_wrong(Mutation::UnmatchedIsDirect) => Routed::Direct,
+            None => Routed::NotFound,
+        }
+    }
+
+    /// The routes that count for a caller: those of its own namespace (a consumer's), else those
+    /// of the namespace of the Service.
+    fn applicable(&self, parent: &Object<'_>, port: i64, caller: &str) -> Vec<&Object<'w>> {
+        let attached = || {
+            let all = self.of_kind("HTTPRoute");
+            all.filter(|route| is_attached(route, parent, port))
+        };
+        if self.is_wrong(Mutation::ConsumerForEverybody) {
+            return attached().collect();
+        }
+        let of = |namespace: &str| -> Vec<&Object<'w>> {
+            attached()
+                .filter(|route| route.namespace == namespace)
+                .collect()
+        };
+        let (mut first, mut second) = (of(caller), of(parent.namespace));
+        if self.is_wrong(Mutation::ProducerFirst) {
+            std::mem::swap(&mut first, &mut second);
+        }
+        if first.is_empty() { second } else { first }
+    }
+
+    fn matches(&self, conditions: Node<'_>, path: &str, request: &Request) -> bool {
+        let header = |(name, value): &(String, &str)| {
+            request
+                .headers
+                .get(name)
+                .is_some_and(|found| found == value)
+        };
+        let parameter = |(name, value): &(String, &str)| {
+            let mut pairs = request
+                .query
+                .split('&')
+                .filter_map(|pair| pair.split_once('='));
+            pairs
+                .find(|(key, _)| key == name)
+                .is_some_and(|(_, found)| found == *value)
+        };
+        let method = conditions.at("method");
+        (!method.is_there() || method.is(&request.method))
+            && self.path_matches(conditions.at("path"), path)
+            && headers_of(conditions).iter().all(header)
+            && parameters_of(conditions).iter().all(parameter)
+    }
+
+    fn path_matches(&self, wanted: Node<'_>, path: &str) -> bool {
+        let value = path_of(wanted);
+        if wanted.at("type").is("Exact") {
+            return path == value;
+        }
+        match path.strip_prefix(value) {
+            Some(rest) => {
+                rest.is_empty() || rest.starts_with('/') || self.is_wrong(Mutation::PrefixOfText)
+            }
+            None => false,
+        }
+    }
+
+    /// Which of two matches comes first.
+    fn closer(&self, a: &Match<'_, '_>, b: &Match<'_, '_>) -> Ordering {
+        let by = |wrong: Mutation, order: Ordering, instead: Ordering| {
+            if self.is_wrong(wrong) { instead } else { order }
+        };
+        let exact = |one: &Match<'_, '_>| one.conditions.at("path").at("type").is("Exact");
+        let length = |one: &Match<'_, '_>| path_of(one.conditions.at("path")).len();
+        let method = |one: &Match<'_, '_>| one.conditions.at("method").is_there();
+        let headers = |one: &Match<'_, '_>| headers_of(one.conditions).len();
+        let parameters = |one: &Match<'_, '_>| parameters_of(one.conditions).len();
+        let more = |a: usize, b: usize| Reverse(a).cmp(&Reverse(b));
+        let is_exact = Reverse(exact(a)).cmp(&Reverse(exact(b)));
+        let longer = more(length(a), length(b));
+        let with_method = Reverse(method(a)).cmp(&Reverse(method(b)));
+        let name = (a.route.namespace, a.route.name).cmp(&(b.route.namespace, b.route.name));
+        let rule = (a.rule, a.index).cmp(&(b.rule, b.index));
+        by(Mutation::ExactLast, is_exact, is_exact.reverse())
+            .then(by(Mutation::ShortPrefixFirst, longer, longer.reverse()))
+            .then(by(Mutation::MethodNotCloser, with_method, Ordering::Equal))
+            .then(by(
+                Mutation::HeadersNotCloser,
+                more(headers(a), headers(b)),
+                Ordering::Equal,
+            ))
+            .then(by(
+                Mutation::QueryNotCloser,
+                more(parameters(a), parameters(b)),
+                Ordering::Equal,
+            ))
+            .then(by(Mutation::LaterRouteFirst, name, name.reverse()))
+            .then(by(Mutation::LaterRuleFirst, rule, rule.reverse()))
+    }
+
+    fn follow(&self, by: &Match<'_, 'w>, request: &Request, path: &str) -> Routed {
+        let Some(index) = by.rule else {
+            return Routed::NotFound;
+        };
+        let Some(rule) = by.route.spec.at("rules").items().nth(index) else {
+            return Routed::NotFound;
+        };
+        let name = format!("{} spec.rules[{index}]", by.route.shown());
+        let filter = |kind: &str| {
+            let mut all = rule.at("filters").items();
+            all.find(|filter| filter.at("type").is(kind))
+                .unwrap_or(Node(None))
+        };
+        let redirect = filter("RequestRedirect").at("requestRedirect");
+        if redirect.is_there() {
+            let status = redirect.at("statusCode").number().unwrap_or(302);
+            return Routed::Redirect {
+                rule: name,
+                status: u16::try_from(status).unwrap_or_default(),
+                location: location(by.conditions, redirect, request, path),
+            };
+        }
+        let backends = rule.at("backendRefs");
+        if backends.items().next().is_none() {
+            return Routed::NotFound;
+        }
+        let rewrite = filter("URLRewrite").at("urlRewrite");
+        let host = rewrite.at("hostname").text().unwrap_or(&request.host);
+        let path = changed(by.conditions, rewrite.at("path"), path);
+        let mut ways: Vec<Way> = backends
+            .items()
+            .filter_map(|backend| self.way(by.route, backend, (&path, host)))
+            .collect();
+        if ways.is_empty() {
+            ways.push(Way::Broken);
+        }
+        let forwards = ways.iter().any(|way| *way != Way::Broken);
+        let modifiers = [
+            filter("RequestHeaderModifier").at("requestHeaderModifier"),
+            filter("ResponseHeaderModifier").at("responseHeaderModifier"),
+        ];
+        Routed::Forward {
+            rule: name,
+            ways,
+            headers: if forwards {
+                modifiers.map(changes).join("; ")
+            } else {
+                String::new()
+            },
+        }
+    }
+
+    /// A backend with a share.
+    fn way(
+        &self,
+        route: &Object<'_>,
+        backend: Node<'_>,
+        (path, host): (&str, &str),
+    ) -> Option<Way> {
+        let weight = match backend.at("weight").number().unwrap_or(1) {
+            0 if self.is_wrong(Mutation::ZeroWeightServes) => 1,
+            0 => return None,
+            weight => u64::try_from(weight).unwrap_or_default(),
+        };
+        let namespace = backend.at("namespace").text().unwrap_or(route.namespace);
+        let key = format!("{namespace}/{}", backend.at("name").text()?);
+        let port = backend.at("port").number();
+        let resolves = self.service(&key).is_some_and(|service| {
+            let mut ports = service.spec.at("ports").items();
+            ports.any(|one| one.at("port").number() == port && declares_http(one))
+        });
+        if !resolves {
+            return (!self.is_wrong(Mutation::BrokenLeftOut)).then_some(Way::Broken);
+        }
+        Some(Way::To {
+            service: format!("{key}:{}", port?),
+            weight,
+            path: path.to_owned(),
+            host: host.to_owned(),
+        })
+    }
+}
+
+/// True if a route has a port of a Service as parent.
+fn is_attached(route: &Object<'_>, parent: &Object<'_>, port: i64) -> bool {
+    route.spec.at("parentRefs").items().any(|found| {
+        let namespace = found.at("namespace").text().unwrap_or(route.namespace);
+        let only = found.at("port").number();
+        namespace == parent.namespace
+            && found.at("name").is(parent.name)
+            && only.is_none_or(|only| only == port)
+    })
+}
+
+fn matches_of<'r, 'w>(route: &'r Object<'w>) -> Vec<Match<'r, 'w>> {
+    let rules = route.spec.at("rules");
+    let everything = |rule| Match {
+        route,
+        rule,
+        index: 0,
+        conditions: Node(None),
+    };
+    if !rules.is_there() {
+        return vec![everything(None)];
+    }
+    let mut found = Vec::new();
+    for (rule, written) in rules.items().enumerate() {
+        if !written.at("matches").is_there() {
+            found.push(everything(Some(rule)));
+        }
+        for (index, conditions) in written.at("matches").items().enumerate() {
+            found.push(Match {
+                index,
+                conditions,
+                ..everything(Some(rule))
+            });
+        }
+    }
+    found
+}
+
+/// The path of a match. A slash at the end of a prefix means nothing.
+fn path_of(wanted: Node<'_>) -> &str {
+    let value = wanted.at("value").text().unwrap_or("/");
+    if wanted.at("type").is("Exact") {
+        value
+    } else {
+        value.strip_suffix('/').unwrap_or(value)
+    }
+}
+
+/// Of several entries with an equivalent name the first one counts.
+fn headers_of(conditions: Node<'_>) -> Vec<(String, &str)> {
+    named(conditions.at("headers"), str::to_ascii_lowercase)
+}
+
+fn parameters_of(conditions: Node<'_>) -> Vec<(String, &str)> {
+    named(conditions.at("queryParams"), str::to_owned)
+}
+
+fn named<'v>(list: Node<'v>, form: impl Fn(&str) -> String) -> Vec<(String, &'v str)> {
+    let mut found: Vec<(String, &str)> = Vec::new();
+    for one in list.items() {
+        let name = form(one.at("name").text().unwrap_or_default());
+        if found.iter().all(|(known, _)| *known != name) {
+            found.push((name, one.at("value").text().unwrap_or_default()));
+        }
+    }
+    found
+}
+
+/// The path that a rule makes of one that it matched.
+fn changed(conditions: Node<'_>, change: Node<'_>, path: &str) -> String {
+    let new = match change.at("type").text() {
+        Some("ReplaceFullPath") => change
+            .at("replaceFullPath")
+            .text()
+            .unwrap_or_default()
+            .into(),
+        Some(_) => {
+            let prefix = path_of(conditions.at("path"));
+            let rest = path.strip_prefix(prefix).unwrap_or(path);
+            let with = change.at("replacePrefixMatch").text().unwrap_or_default();
+            format!("{}{rest}", with.strip_suffix('/').unwrap_or(with))
+        }
+        None => path.to_owned(),
+    };
+    if new.is_empty() { "/".to_owned() } else { new }
+}
+
+fn location(conditions: Node<'_>, redirect: Node<'_>, request: &Request, path: &str) -> String {
+    let path = changed(conditions, redirect.at("path"), path);
+    let query = match request.query.as_str() {
+        "" => String::new(),
+        query => format!("?{query}"),
+    };
+    let own = request.host.split(':').next().unwrap_or_default();
+    let host = redirect.at("hostname").text().unwrap_or(own);
+    if host.is_empty() {
+        return format!("{path}{query}");
+    }
+    let written = redirect.at("scheme").text();
+    let scheme = written.unwrap_or("http");
+    let usual = if scheme == "https" { 443 } else { 80 };
+    // A written scheme means its own port, else the port that was called stays.
+    let of_scheme = written.map_or_else(|| i64::from(request.port), |_| usual);
+    match redirect.at("port").number().unwrap_or(of_scheme) {
+        port if port == usual => format!("{scheme}://{host}{path}{query}"),
+        port => format!("{scheme}://{host}:{port}{path}{query}"),
+    }
+}
+
+/// A change of headers as text.
+fn changes(modifier: Node<'_>) -> String {
+    let pairs = |list: &str| {
+        let pair = |one: Node<'_>| {
+            let text = |name| one.at(name).text().unwrap_or_default();
+            format!("{}={}", text("name").to_ascii_lowercase(), text("value"))
+        };
+        modifier
+            .at(list)
+            .items()
+            .map(pair)
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let removed: Vec<String> = modifier
+        .at("remove")
+        .texts()
+        .map(str::to_ascii_lowercase)
+        .collect();
+    format!(
+        "set {} add {} remove {}",
+        pairs("set"),
+        pairs("add"),
+        removed.join(" ")
+    )
+}
