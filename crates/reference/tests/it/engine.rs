@@ -206,6 +206,7 @@ impl Engine {
             header: &|name| request.headers.get(name).cloned(),
         };
         let all = every(s, source, parent, &head);
+        let all: Vec<EngineRouted> = all.into_iter().map(|(_, routed)| routed).collect();
         match &all[0] {
             EngineRouted::Direct => return direct(),
             EngineRouted::Denied(denial) if denial.kind == DenialKind::NoRoute => {
