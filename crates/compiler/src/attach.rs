@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use tacit_api::policy::Enforcement;
-use tacit_model::{ObjectRef, Provenance, ServiceName};
+use tacit_model::{Name, Namespace, ObjectRef, Provenance, ServiceName};
 
 use crate::targets::{Closeness, Hit, Scope};
 
@@ -140,10 +140,7 @@ pub(crate) fn services_hit(
                 closeness,
                 ..
             } => {
-                for name in services
-                    .iter()
-                    .filter(|s| namespaces.contains(&s.namespace))
-                {
+                for name in namespaces.iter().flat_map(|to| services_in(services, to)) {
                     hit(name, *closeness);
                 }
             }
@@ -152,6 +149,17 @@ pub(crate) fn services_hit(
         }
     }
     found
+}
+
+/// The services of one namespace, which stand together.
+fn services_in<'s>(
+    services: &'s BTreeSet<ServiceName>,
+    namespace: &'s Namespace,
+) -> impl Iterator<Item = &'s ServiceName> {
+    let first = ServiceName::new(namespace.clone(), Name::least());
+    services
+        .range(first..)
+        .take_while(move |name| name.namespace == *namespace)
 }
 
 /// One policy at one service: its fields, by name, and whether only some callers get them.

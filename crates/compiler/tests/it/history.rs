@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use tacit_api::ObjectKey;
-use tacit_compiler::{Compiler, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written};
+use tacit_compiler::{Compiler, InputDelta, NodeFact, Owner, Upsert, Written};
 use tacit_model::tables::PublishedPort;
 use tacit_model::{NodeName, WorkloadName};
 
@@ -260,7 +260,7 @@ impl Final {
     }
 
     /// Everything at once, forwards or backwards.
-    fn full(&self, mesh: &Mesh, backwards: bool) -> (Compiler, OutputDelta) {
+    fn full(&self, mesh: &Mesh, backwards: bool) -> Compiler {
         let mut upserts: Vec<Upsert> = self.upserts.values().cloned().collect();
         let mut nodes: Vec<NodeFact> = self.nodes.values().cloned().collect();
         if backwards {
@@ -268,16 +268,16 @@ impl Final {
             nodes.reverse();
         }
         let mut compiler = Compiler::default();
-        let output = compiler.apply(InputDelta {
+        compiler.apply(InputDelta {
             upserts,
             nodes,
             ready: self.ready.clone().into_iter().collect(),
             published: self.published.clone().into_iter().collect(),
-            addresses: Some(mesh.output.addresses.clone()),
+            addresses: Some(mesh.compiler.addresses().clone()),
             now: Some(self.now),
             ..InputDelta::default()
         });
-        (compiler, output)
+        compiler
     }
 }
 
@@ -288,14 +288,16 @@ fn is(key: &ObjectKey, name: &WorkloadName) -> bool {
 }
 
 fn same(mesh: &Mesh, last: &Final) -> Result<(), TestCaseError> {
-    for backwards in [false, true] {
-        let (compiler, output) = last.full(mesh, backwards);
+    let (forwards, backwards) = (last.full(mesh, false), last.full(mesh, true));
+    for compiler in [mesh.compiler.anew(), forwards, backwards] {
         prop_assert_eq!(mesh.compiler.tables(), compiler.tables());
-        prop_assert_eq!(&mesh.output.findings, &output.findings);
-        prop_assert_eq!(&mesh.output.statuses, &output.statuses);
-        prop_assert_eq!(&mesh.output.good, &output.good);
-        prop_assert_eq!(&mesh.output.addresses, &output.addresses);
-        prop_assert_eq!(mesh.output.wake_at, output.wake_at);
+        prop_assert_eq!(mesh.compiler.findings(), compiler.findings());
+        prop_assert_eq!(mesh.compiler.advice(), compiler.advice());
+        prop_assert!(mesh.compiler.statuses().eq(compiler.statuses()));
+        prop_assert!(mesh.compiler.good().eq(compiler.good()));
+        prop_assert!(mesh.compiler.in_force().eq(compiler.in_force()));
+        prop_assert_eq!(mesh.compiler.addresses(), compiler.addresses());
+        prop_assert_eq!(mesh.compiler.wake_at(), compiler.wake_at());
     }
     Ok(())
 }
@@ -357,6 +359,6 @@ fn the_versions_cover_valid_invalid_and_unreadable() {
     assert!(
         mesh.compiler.tables().0.len() > 12,
         "{:#?}",
-        mesh.output.findings
+        mesh.compiler.findings()
     );
 }
