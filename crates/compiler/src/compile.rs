@@ -131,8 +131,7 @@ fn everything(
     };
     let mut findings: Vec<Finding> = inputs.file_errors.iter().map(of_syntax).collect();
     findings.extend(given.findings.iter().cloned());
-    findings.extend(of_ports);
-    findings.extend(routes.findings);
+    findings.extend(of_ports.into_iter().chain(routes.findings));
     findings.extend(of_objects(&mesh, &facts));
     sort(&mut findings);
     let statuses = statuses(&facts, &findings);
@@ -144,15 +143,8 @@ fn everything(
     let kept = Kept::new(&mesh, &facts, mentioned, &given, troubled);
     let compiled = Compiled {
         findings: by_object(findings),
-        statuses: statuses
-            .into_iter()
-            .map(|status| (status.object.clone(), Arc::new(status)))
-            .collect(),
-        good: judged
-            .iter()
-            .filter(|found| found.is_good())
-            .map(|found| found.key.clone())
-            .collect(),
+        statuses: by_name(statuses),
+        good: good(&judged),
         in_force: versions(&judged),
         addresses: given.addresses,
         wake_at,
@@ -174,6 +166,16 @@ fn everything(
         kept,
     };
     (compiled, advice)
+}
+
+fn by_name(statuses: Vec<ObjectStatus>) -> OrdMap<ObjectRef, Arc<ObjectStatus>> {
+    let named = |status: ObjectStatus| (status.object.clone(), Arc::new(status));
+    statuses.into_iter().map(named).collect()
+}
+
+fn good(judged: &[Judged<'_>]) -> OrdSet<ObjectKey> {
+    let good = judged.iter().filter(|found| found.is_good());
+    good.map(|found| found.key.clone()).collect()
 }
 
 /// Groups findings that are sorted.

@@ -41,7 +41,7 @@ pub(crate) struct Index<'a> {
     /// How many each of them has.
     pub(crate) spaces: BTreeMap<Namespace, usize>,
     /// Services by one pair of their selector: only workloads with that pair can be behind them.
-    by_pair: BTreeMap<Namespace, BTreeMap<(Arc<str>, Arc<str>), Vec<ServiceName>>>,
+    by_pair: BTreeMap<Namespace, BTreeMap<Pair, Vec<ServiceName>>>,
 }
 
 impl<'a> Index<'a> {
@@ -147,7 +147,10 @@ impl<'a> Index<'a> {
 pub(crate) struct Mentioned(pub(crate) OrdMap<Namespace, Pairs>);
 
 /// Labels that selectors of one namespace mention.
-pub(crate) type Pairs = OrdSet<(Arc<str>, Arc<str>)>;
+pub(crate) type Pairs = OrdSet<Pair>;
+
+/// Key and value of a label.
+pub(crate) type Pair = (Arc<str>, Arc<str>);
 
 impl Mentioned {
     /// What services and the given selectors of policies mention.

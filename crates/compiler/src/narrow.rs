@@ -74,13 +74,15 @@ pub(crate) fn narrow(
         classes(&mut next, subject, indexes.get(&subject.name.namespace)?);
         said(&mut next, subject);
     }
-    let moved = subjects.iter().filter(|subject| subject.old != subject.new);
-    let moved = moved.flat_map(|subject| subject.old.iter().chain(&subject.new));
+    // Also where the row is the same: that a node has reported at all counts, too.
+    let rows = subjects
+        .iter()
+        .flat_map(|subject| subject.old.iter().chain(&subject.new));
     watch::count(
         inputs,
         before,
         &mut next,
-        &moved.cloned().collect::<Vec<_>>(),
+        &rows.cloned().collect::<Vec<_>>(),
     )?;
     Some(next)
 }
@@ -356,3 +358,6 @@ fn said(next: &mut Compiled, subject: &Subject<'_>) {
         false => drop(next.findings.insert(Some(object), Arc::new(findings))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -78,12 +78,9 @@ fn one(inputs: &Inputs, before: &Compiled, next: &mut Compiled, policy: &ObjectK
         }
         services.insert(name.clone(), row.clone());
     }
-    let rows: Vec<(&ServiceName, Vec<&WorkloadRow>)> = services
-        .keys()
-        .map(|name| (name, endpoints(next, name)))
-        .collect();
+    let rows = services.keys().map(|name| (name, endpoints(next, name)));
     let clients = next.kept.places.keys().collect();
-    let map = Map::of(rows.into_iter().collect(), clients, &inputs.ready);
+    let map = Map::of(rows.collect(), clients, &inputs.ready);
     let (condition, order) = armed(&services, &hit, &map);
     let object = object_ref(policy)?;
     let mut status = next.statuses.get(&object)?.as_ref().clone();

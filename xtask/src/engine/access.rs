@@ -57,7 +57,8 @@ fn snapshot() -> Snapshot {
         };
         text += &format!(
             "---\napiVersion: v1\nkind: Service\nmetadata: {}\nspec: {{selector: {{app: web}}, \
-             ports: [{{name: http, port: 80}}]}}\n---\napiVersion: tacit.dev/v1alpha1\nkind: Workload\n\
+             ports: [{{name: http, port: 80}}]}}\n---\napiVersion: tacit.dev/v1alpha1\n\
+             kind: Workload\n\
              metadata: {}\nspec: {{serviceAccount: web, node: n, address: 10.{}.{}.2}}\n",
             metadata("web"),
             metadata("web-1"),
@@ -66,7 +67,12 @@ fn snapshot() -> Snapshot {
         );
         for number in 0..SPACE {
             let rules: Vec<String> = (0..RULES)
-                .map(|rule| format!("{{from: [{{serviceAccounts: [web]}}], to: [{{ports: [80], paths: ['/{rule}/{number}/*']}}]}}"))
+                .map(|rule| {
+                    format!(
+                        "{{from: [{{serviceAccounts: [web]}}], \
+                         to: [{{ports: [80], paths: ['/{rule}/{number}/*']}}]}}"
+                    )
+                })
                 .collect();
             text += &format!(
                 "---\napiVersion: tacit.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {}\nspec: {{\

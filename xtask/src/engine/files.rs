@@ -37,14 +37,16 @@ fn text(number: usize) -> (Arc<str>, String) {
         _ => (
             "tacit.dev/v1alpha1\nkind: RetryTimeoutPolicy",
             format!(
-                "targetRefs: [{{group: '', kind: Service, name: thing-{}}}]\n  timeout: {{request: 2s}}",
+                "targetRefs: [{{group: '', kind: Service, name: thing-{}}}]\n  \
+                 timeout: {{request: 2s}}",
                 number - 16
             ),
         ),
     };
     let app = number.saturating_sub(6);
     let text = format!(
-        "apiVersion: {kind}\nmetadata:\n  name: thing-{number}\n  namespace: space-{space}\n  labels: {{app: app-{app}}}\nspec:\n  {rest}\n"
+        "apiVersion: {kind}\nmetadata:\n  name: thing-{number}\n  namespace: space-{space}\n  \
+         labels: {{app: app-{app}}}\nspec:\n  {rest}\n"
     );
     (format!("{space}/{number}.yaml").into(), text)
 }

@@ -216,7 +216,7 @@ fn a_workload(template: &Located<Object>, space: u32, number: u32, app: u32) -> 
             ("app".to_owned(), format!("app-{app}")),
             (
                 "half".to_owned(),
-                if number % 2 == 0 { "a" } else { "b" }.to_owned(),
+                if number.is_multiple_of(2) { "a" } else { "b" }.to_owned(),
             ),
             ("hash".to_owned(), format!("h{number}")),
         ]);
