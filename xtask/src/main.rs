@@ -1,8 +1,9 @@
-//! All automation of the project: `cargo xtask tidy | gen | bench`.
+//! All automation of the project: `cargo xtask tidy | gen | bench | bench-engine`.
 
 use std::process::ExitCode;
 
 mod bench;
+mod engine;
 mod r#gen;
 mod tidy;
 
@@ -14,8 +15,10 @@ fn main() -> ExitCode {
         ["gen"] => r#gen::run(false),
         ["gen", "--check"] => r#gen::run(true),
         ["bench", ref arguments @ ..] => bench::run(arguments),
+        ["bench-engine", ref arguments @ ..] => engine::run(arguments),
         _ => Err(vec![
-            "usage: cargo xtask tidy | gen [--check] | bench [OPTIONS]".to_owned(),
+            "usage: cargo xtask tidy | gen [--check] | bench [OPTIONS] | bench-engine [--tenth]"
+                .to_owned(),
         ]),
     };
     match outcome {

@@ -66,10 +66,10 @@ const TESTS_MAY_USE: &[(&str, &str)] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("analysis", &["serde"]),
     ("api", &["granit-parser", "serde", "serde_json", "time"]),
-    ("compiler", &["cel", "serde", "serde_json", "time"]),
+    ("compiler", &["cel", "imbl", "serde", "serde_json", "time"]),
     ("decide", &["serde"]),
     ("istio", &["serde_json"]),
-    ("model", &["serde"]),
+    ("model", &["imbl", "serde"]),
     ("reference", &["serde_json"]),
 ];
 

@@ -156,7 +156,7 @@ struct Parts {
 fn compile(files: &[(Arc<str>, Parsed)], now: i64) -> Result<Parts, NotClosed> {
     let mut offline = compile_files(files.to_vec(), now);
     let before = Snapshot::build(Generation::default(), offline.compiler.tables())?;
-    let output = offline.compiler.apply(InputDelta {
+    offline.compiler.apply(InputDelta {
         ready: ready(&before),
         ..InputDelta::default()
     });
@@ -168,8 +168,8 @@ fn compile(files: &[(Arc<str>, Parsed)], now: i64) -> Result<Parts, NotClosed> {
     Ok(Parts {
         objects: objects.collect(),
         snapshot,
-        findings: output.findings,
-        statuses: output.statuses,
+        findings: offline.compiler.findings_and_advice(),
+        statuses: offline.compiler.statuses().cloned().collect(),
     })
 }
 

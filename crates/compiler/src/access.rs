@@ -218,43 +218,60 @@ fn texts(list: &[String]) -> BTreeSet<Arc<str>> {
     list.iter().map(|text| text.as_str().into()).collect()
 }
 
+/// Classes by namespace.
+pub(crate) type Classes = BTreeMap<Namespace, BTreeMap<ClassKey, ClassRow>>;
+
 /// Attaches a policy to the classes that its targets hit.
-pub(crate) fn attach(
-    policy: &PolicyName,
-    hits: &[Hit],
-    classes: &mut BTreeMap<ClassKey, ClassRow>,
-) {
-    for class in classes.values_mut() {
-        if hits.iter().any(|hit| covers(hit, &class.key)) {
-            // Every port: what comes through a Service is among them.
-            class.access.push(AccessAttachment {
-                policy: policy.clone(),
-                through: None,
-            });
-            continue;
+pub(crate) fn attach(policy: &PolicyName, hits: &[Hit], classes: &mut Classes) {
+    let mut concerned: BTreeSet<&Namespace> = BTreeSet::new();
+    for hit in hits {
+        match hit {
+            Hit::All { namespaces, .. } | Hit::Workloads { namespaces, .. } => {
+                concerned.extend(namespaces);
+            }
+            Hit::Service { name, .. } => {
+                concerned.insert(&name.namespace);
+            }
+            Hit::Route { .. } => {}
         }
-        let through: BTreeSet<&ServiceName> = hits
-            .iter()
-            .filter_map(|hit| match hit {
-                Hit::Service { name, .. } => Some(name),
-                Hit::All { .. } | Hit::Route { .. } | Hit::Workloads { .. } => None,
-            })
-            .filter(|name| class.services.contains(*name))
-            .collect();
-        class
-            .access
-            .extend(through.into_iter().map(|service| AccessAttachment {
-                policy: policy.clone(),
-                through: Some(service.clone()),
-            }));
     }
+    for namespace in concerned {
+        let there = classes.get_mut(namespace);
+        for class in there.into_iter().flat_map(BTreeMap::values_mut) {
+            attach_to(class, policy, hits);
+        }
+    }
+}
+
+/// Attaches a policy to a class, if its targets hit it.
+pub(crate) fn attach_to(class: &mut ClassRow, policy: &PolicyName, hits: &[Hit]) {
+    if hits.iter().any(|hit| covers(hit, &class.key)) {
+        // Every port: what comes through a Service is among them.
+        class.access.push(AccessAttachment {
+            policy: policy.clone(),
+            through: None,
+        });
+        return;
+    }
+    let named = hits.iter().filter_map(|hit| match hit {
+        Hit::Service { name, .. } => Some(name),
+        Hit::All { .. } | Hit::Route { .. } | Hit::Workloads { .. } => None,
+    });
+    let through: BTreeSet<&ServiceName> = named
+        .filter(|name| class.services.contains(*name))
+        .collect();
+    let through = through.into_iter().map(|service| AccessAttachment {
+        policy: policy.clone(),
+        through: Some(service.clone()),
+    });
+    class.access.extend(through);
 }
 
 /// Ports of services, by name.
 pub(crate) type ServicePorts = BTreeMap<ServiceName, Vec<ServicePort>>;
 
 /// Conditions on requests without `ports`: each is a place where requests must be visible.
-fn needs_http(spec: &AccessPolicySpec) -> impl Iterator<Item = String> + '_ {
+pub(crate) fn needs_http(spec: &AccessPolicySpec) -> impl Iterator<Item = String> + '_ {
     operations(spec).filter_map(|(at, to)| {
         let needs_request = to.methods.is_some() || to.paths.is_some() || to.hosts.is_some();
         (needs_request && to.ports.is_none()).then_some(at)
@@ -318,6 +335,9 @@ pub(crate) fn opaque_in_scope(
     workloads: &[WorkloadRow],
 ) -> Vec<Finding> {
     let mut report = Report::new(object);
+    if needs_http(spec).next().is_none() {
+        return report.findings;
+    }
     let by_service = hits.iter().find_map(|hit| match hit {
         Hit::Service {
             name,
@@ -350,7 +370,7 @@ pub(crate) fn opaque_in_scope(
 }
 
 /// True if a target hits a class on every port.
-fn covers(hit: &Hit, class: &ClassKey) -> bool {
+pub(crate) fn covers(hit: &Hit, class: &ClassKey) -> bool {
     match hit {
         Hit::All { namespaces, .. } => namespaces.contains(&class.namespace),
         Hit::Workloads { namespaces, labels } => {

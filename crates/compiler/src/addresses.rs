@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use imbl::OrdMap;
 use tacit_model::access::Cidr;
 
 /// Addresses at the start of a range that are never given away: its network and its gateway.
@@ -10,22 +11,58 @@ const FIRST: u32 = 2;
 
 /// Chooses addresses inside one range.
 #[derive(Debug)]
-pub(crate) struct Allocator {
+pub(crate) struct Allocator<'t, T> {
     range: Cidr,
+    /// Addresses that somebody else gave away.
+    others: &'t T,
     taken: BTreeSet<IpAddr>,
 }
 
-impl Allocator {
-    /// None of `taken` is ever given away.
-    pub(crate) fn new(range: Cidr, taken: BTreeSet<IpAddr>) -> Self {
-        Self { range, taken }
+/// Addresses that are not free.
+pub(crate) trait Taken {
+    fn has(&self, address: IpAddr) -> bool;
+    fn count(&self) -> usize;
+}
+
+impl Taken for BTreeSet<IpAddr> {
+    fn has(&self, address: IpAddr) -> bool {
+        self.contains(&address)
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<V: Clone> Taken for OrdMap<IpAddr, V> {
+    fn has(&self, address: IpAddr) -> bool {
+        self.contains_key(&address)
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<'t, T: Taken> Allocator<'t, T> {
+    /// None of `others` is ever given away.
+    pub(crate) fn new(range: Cidr, others: &'t T) -> Self {
+        Self {
+            range,
+            others,
+            taken: BTreeSet::new(),
+        }
+    }
+
+    fn is_taken(&self, address: IpAddr) -> bool {
+        self.taken.contains(&address) || self.others.has(address)
     }
 
     /// The address for `name`: `before` if it is still free and in the range, else the first free
     /// one from the hash of the name on. Nothing if the range is full.
     pub(crate) fn give(&mut self, name: &str, before: Option<IpAddr>) -> Option<IpAddr> {
         let kept =
-            before.filter(|address| self.range.contains(*address) && !self.taken.contains(address));
+            before.filter(|address| self.range.contains(*address) && !self.is_taken(*address));
         let given = kept.or_else(|| self.probe(name))?;
         self.taken.insert(given);
         Some(given)
@@ -43,14 +80,14 @@ impl Allocator {
         }
         let start = u32::try_from(hash(name) % u64::from(usable)).ok()?;
         // One more probe than there are taken addresses finds a free one, if there is one.
-        let probes = u32::try_from(self.taken.len())
+        let probes = u32::try_from(self.taken.len() + self.others.count())
             .unwrap_or(u32::MAX)
             .saturating_add(1);
         (0..probes.min(usable)).find_map(|step| {
             let index = (u64::from(start) + u64::from(step)) % u64::from(usable);
             let offset = FIRST + u32::try_from(index).ok()?;
             let address = IpAddr::V4(Ipv4Addr::from(u32::from(network).checked_add(offset)?));
-            (!self.taken.contains(&address)).then_some(address)
+            (!self.is_taken(address)).then_some(address)
         })
     }
 }
@@ -80,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_range_is_used_up_and_then_full() {
-        let mut allocator = Allocator::new(range(24), BTreeSet::new());
+        let nobody = BTreeSet::new();
+        let mut allocator = Allocator::new(range(24), &nobody);
         let given: BTreeSet<IpAddr> = (0..253)
             .map(|n| allocator.give(&format!("s{n}"), None).unwrap())
             .collect();
@@ -97,12 +135,13 @@ mod tests {
     #[test]
     fn what_was_given_stays() {
         let wish = Some("10.0.0.77".parse().unwrap());
-        let mut allocator = Allocator::new(range(24), BTreeSet::new());
+        let nobody = BTreeSet::new();
+        let mut allocator = Allocator::new(range(24), &nobody);
         assert_eq!(allocator.give("a", wish), wish);
         assert_ne!(allocator.give("b", wish), wish);
         let outside = Some("10.9.0.1".parse().unwrap());
         assert_ne!(allocator.give("c", outside), outside);
-        let alone = || Allocator::new(range(12), BTreeSet::new()).give("svc.ns", None);
+        let alone = || Allocator::new(range(12), &nobody).give("svc.ns", None);
         assert_eq!(alone(), alone());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use tacit_model::failover::{Failover, Step, WeightedPlace};
 use tacit_model::status::{Condition, ConditionKind, Reason};
 use tacit_model::tables::{ServiceRow, WorkloadRow};
@@ -14,12 +15,12 @@ const MOST_CLIENTS: usize = 64;
 const MOST_LINES: usize = 200;
 
 /// Where endpoints and clients are.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Map<'a> {
     endpoints: BTreeMap<&'a ServiceName, Vec<&'a WorkloadRow>>,
     clients: BTreeSet<&'a Locality>,
-    /// Workloads whose node has reported which ports accept connections.
-    reported: BTreeSet<&'a WorkloadName>,
+    /// What nodes have reported of which ports accept connections.
+    reported: &'a OrdMap<WorkloadName, BTreeSet<u16>>,
 }
 
 impl<'a> Map<'a> {
@@ -27,21 +28,33 @@ impl<'a> Map<'a> {
     pub(crate) fn new(
         workloads: &'a [WorkloadRow],
         services_of: impl Fn(&WorkloadRow) -> Option<&'a BTreeSet<ServiceName>>,
-        reported: impl Iterator<Item = &'a WorkloadName>,
+        reported: &'a OrdMap<WorkloadName, BTreeSet<u16>>,
     ) -> Self {
         let mut map = Self {
-            reported: reported.collect(),
-            ..Self::default()
+            endpoints: BTreeMap::new(),
+            clients: BTreeSet::new(),
+            reported,
         };
         for row in workloads {
-            if map.clients.len() < MOST_CLIENTS {
-                map.clients.insert(&row.locality);
-            }
+            map.clients.insert(&row.locality);
             for service in services_of(row).into_iter().flatten() {
                 map.endpoints.entry(service).or_default().push(row);
             }
         }
         map
+    }
+
+    /// A map of some services only, with the localities of all clients.
+    pub(crate) fn of(
+        endpoints: BTreeMap<&'a ServiceName, Vec<&'a WorkloadRow>>,
+        clients: BTreeSet<&'a Locality>,
+        reported: &'a OrdMap<WorkloadName, BTreeSet<u16>>,
+    ) -> Self {
+        Self {
+            endpoints,
+            clients,
+            reported,
+        }
     }
 
     /// The workloads behind a service.
@@ -51,7 +64,7 @@ impl<'a> Map<'a> {
 
     /// True unless its node says that no port of the service accepts connections.
     fn counts(&self, service: &ServiceRow, row: &WorkloadRow) -> bool {
-        !self.reported.contains(&row.name) || is_ready(service, row)
+        !self.reported.contains_key(&row.name) || is_ready(service, row)
     }
 }
 
@@ -89,7 +102,7 @@ pub(crate) fn armed(
             &map.clients
         };
         let mut alternatives = !clients.is_empty();
-        for client in clients {
+        for client in clients.iter().take(MOST_CLIENTS) {
             let steps = steps_for(failover, client);
             alternatives &= has_alternative(row, steps, client, services, map);
             if lines.len() < MOST_LINES {

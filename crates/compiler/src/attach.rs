@@ -150,10 +150,7 @@ pub(crate) fn services_hit(
                 closeness,
                 ..
             } => {
-                for name in services
-                    .iter()
-                    .filter(|s| namespaces.contains(&s.namespace))
-                {
+                for name in namespaces.iter().flat_map(|to| services_in(services, to)) {
                     hit(name, *closeness);
                 }
             }
@@ -162,6 +159,17 @@ pub(crate) fn services_hit(
         }
     }
     found
+}
+
+/// The services of one namespace, which stand together.
+fn services_in<'s>(
+    services: &'s BTreeSet<ServiceName>,
+    namespace: &'s Namespace,
+) -> impl Iterator<Item = &'s ServiceName> {
+    let first = ServiceName::new(namespace.clone(), Name::least());
+    services
+        .range(first..)
+        .take_while(move |name| name.namespace == *namespace)
 }
 
 /// One policy at one service: its fields, by name, and whether only some callers get them.

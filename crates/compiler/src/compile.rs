@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use imbl::{OrdMap, OrdSet};
 use tacit_api::{Located, Object, ObjectKey, Service};
 use tacit_model::access::Mode;
 use tacit_model::finding::{Finding, Severity};
@@ -11,9 +12,9 @@ use tacit_model::status::ObjectStatus;
 use tacit_model::tables::{
     AccessRow, ClassKey, ClassRow, NamespaceRow, RunGrantRow, ServiceRow, WorkloadRow,
 };
-use tacit_model::{Namespace, PolicyName, Row, ServiceName, Tables, WorkspaceName};
+use tacit_model::{Namespace, ObjectRef, PolicyName, Row, ServiceName, Tables, WorkspaceName};
 
-use crate::access::{self, ServicePorts};
+use crate::access::{self, Classes, ServicePorts};
 use crate::armed::Map;
 use crate::attach::Loss;
 use crate::delta::Addresses;
@@ -22,6 +23,7 @@ use crate::findings::{OVERRIDDEN, at, of_syntax};
 use crate::grants::World;
 use crate::index::{Index, Mentioned, class_row};
 use crate::judge::{Judged, judge};
+use crate::kept::Kept;
 use crate::lint::{self, Tenancies};
 use crate::mesh::Settings;
 use crate::policies::{Placed, place};
@@ -31,21 +33,24 @@ use crate::status::{Facts, statuses};
 use crate::targets::{Hit, Resolver};
 use crate::{Ranges, failover, routes};
 
-/// What inputs compile to.
+/// What inputs compile to. A copy is some pointers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Compiled {
     pub(crate) tables: Tables,
-    pub(crate) findings: Vec<Finding>,
-    pub(crate) statuses: Vec<ObjectStatus>,
-    pub(crate) good: Vec<ObjectKey>,
+    /// By the object that they are about, sorted.
+    pub(crate) findings: OrdMap<Option<ObjectRef>, Arc<Vec<Finding>>>,
+    pub(crate) statuses: OrdMap<ObjectRef, Arc<ObjectStatus>>,
+    pub(crate) good: OrdSet<ObjectKey>,
     /// Objects that have a version in force.
-    pub(crate) in_force: BTreeMap<ObjectKey, Version>,
+    pub(crate) in_force: OrdMap<ObjectKey, Version>,
     pub(crate) addresses: Addresses,
     pub(crate) wake_at: Option<i64>,
     pub(crate) ranges: Option<Ranges>,
-    pub(crate) access_targets: BTreeMap<PolicyName, Vec<Hit>>,
+    pub(crate) access_targets: Arc<BTreeMap<PolicyName, Vec<Hit>>>,
     /// The namespaces of each workspace.
-    pub(crate) members: BTreeMap<WorkspaceName, BTreeSet<Namespace>>,
+    pub(crate) members: Arc<BTreeMap<WorkspaceName, BTreeSet<Namespace>>>,
+    /// What a change of workloads looks up.
+    pub(crate) kept: Kept,
 }
 
 /// Which version of an object is in force.
@@ -76,10 +81,25 @@ impl<'a> Mesh<'a> {
 
 /// Compiles everything.
 pub(crate) fn compile(inputs: &Inputs) -> Compiled {
+    everything(inputs, |_| Vec::new()).0
+}
+
+/// Advice about everything, sorted.
+pub(crate) fn advice(inputs: &Inputs) -> Vec<Finding> {
+    let mut findings = everything(inputs, lint::findings).1;
+    sort(&mut findings);
+    findings
+}
+
+/// Compiles everything, and lets `advise` look at all of it.
+fn everything(
+    inputs: &Inputs,
+    advise: impl Fn(&lint::World<'_, '_>) -> Vec<Finding>,
+) -> (Compiled, Vec<Finding>) {
     let (mut judged, settings) = judge(inputs);
     let Some(settings) = settings else {
         // A Mesh in force has valid names, and so do the defaults: there are always settings.
-        return Compiled::default();
+        return Default::default();
     };
     let mesh = sort_out(&judged, settings);
     let resolver = Resolver {
@@ -94,13 +114,13 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
         .flat_map(|policy| &policy.hits)
         .filter_map(selector);
     let mentioned = Mentioned::new(&mesh.index, selectors);
-    let (workloads, of_ports) =
+    let (workloads, of_ports, troubled) =
         endpoints::workload_rows(&mesh.index, &mentioned, &given, &mesh.settings, inputs);
     let services = services::build(&mesh, &placed, &resolver, &given);
     let routes = routes::build(&judged, &placed, &resolver, &services);
     let classes = classes(&mesh.index, &workloads, &services, &placed);
     let services_of = |row: &WorkloadRow| classes.get(&row.class).map(|class| &class.services);
-    let map = Map::new(&workloads, services_of, inputs.ready.keys());
+    let map = Map::new(&workloads, services_of, &inputs.ready);
 
     let facts = Facts {
         judged: &judged,
@@ -110,29 +130,27 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
         map: &map,
     };
     let mut findings: Vec<Finding> = inputs.file_errors.iter().map(of_syntax).collect();
-    findings.extend(given.findings);
-    findings.extend(of_ports);
-    findings.extend(routes.findings);
+    findings.extend(given.findings.iter().cloned());
+    findings.extend(of_ports.into_iter().chain(routes.findings));
     findings.extend(of_objects(&mesh, &facts));
-    let tenancies = tenancies(&mesh);
-    let world = lint::World::new(&mesh, &facts, &classes, &tenancies, inputs.now);
-    findings.extend(lint::findings(&world));
     sort(&mut findings);
     let statuses = statuses(&facts, &findings);
+    let tenancies = tenancies(&mesh);
+    let advice = advise(&lint::World::new(
+        &mesh, &facts, &classes, &tenancies, inputs.now,
+    ));
     let (grants, wake_at) = run_grants(&mesh, inputs.now);
-    Compiled {
-        statuses,
-        good: judged
-            .iter()
-            .filter(|j| j.is_good())
-            .map(|j| j.key.clone())
-            .collect(),
+    let kept = Kept::new(&mesh, &facts, mentioned, &given, troubled);
+    let compiled = Compiled {
+        findings: by_object(findings),
+        statuses: by_name(statuses),
+        good: good(&judged),
         in_force: versions(&judged),
         addresses: given.addresses,
         wake_at,
         ranges: Some(mesh.settings.ranges),
-        access_targets: access_targets(&placed),
-        members: mesh.world.tenants().all_members(&mesh.index.namespaces),
+        access_targets: Arc::new(access_targets(&placed)),
+        members: Arc::new(mesh.world.tenants().all_members(&mesh.index.namespaces)),
         tables: tables(
             &mesh,
             &placed,
@@ -145,8 +163,30 @@ pub(crate) fn compile(inputs: &Inputs) -> Compiled {
                 tenancies,
             },
         ),
-        findings,
+        kept,
+    };
+    (compiled, advice)
+}
+
+fn by_name(statuses: Vec<ObjectStatus>) -> OrdMap<ObjectRef, Arc<ObjectStatus>> {
+    let named = |status: ObjectStatus| (status.object.clone(), Arc::new(status));
+    statuses.into_iter().map(named).collect()
+}
+
+fn good(judged: &[Judged<'_>]) -> OrdSet<ObjectKey> {
+    let good = judged.iter().filter(|found| found.is_good());
+    good.map(|found| found.key.clone()).collect()
+}
+
+/// Groups findings that are sorted.
+fn by_object(findings: Vec<Finding>) -> OrdMap<Option<ObjectRef>, Arc<Vec<Finding>>> {
+    let mut groups: BTreeMap<Option<ObjectRef>, Vec<Finding>> = BTreeMap::new();
+    for finding in findings {
+        let of = groups.entry(finding.object.clone()).or_default();
+        of.push(finding);
     }
+    let groups = groups.into_iter();
+    groups.map(|(of, found)| (of, Arc::new(found))).collect()
 }
 
 /// Sorts out the objects in force.
@@ -177,21 +217,22 @@ fn classes(
     services: &Services,
     placed: &[Placed<'_>],
 ) -> BTreeMap<ClassKey, ClassRow> {
-    let mut classes: BTreeMap<ClassKey, ClassRow> = BTreeMap::new();
+    let mut classes = Classes::new();
     for row in workloads {
-        classes.entry(row.class.clone()).or_insert_with_key(|key| {
-            let mut class = class_row(key.clone(), index);
+        let there = classes.entry(row.class.namespace.clone()).or_default();
+        if !there.contains_key(&row.class) {
+            let mut class = class_row(row.class.clone(), index);
             class
                 .services
                 .retain(|service| services.rows.contains_key(service));
-            class
-        });
+            there.insert(row.class.clone(), class);
+        }
     }
     // In the order of names, so that attachments are sorted by policy.
     for policy in placed.iter().filter(|policy| is_access(policy)) {
         access::attach(&policy.name, &policy.hits, &mut classes);
     }
-    classes
+    classes.into_values().flatten().collect()
 }
 
 fn access_targets(placed: &[Placed<'_>]) -> BTreeMap<PolicyName, Vec<Hit>> {
@@ -311,22 +352,24 @@ fn run_grants(mesh: &Mesh<'_>, now: i64) -> (Vec<RunGrantRow>, Option<i64>) {
     (rows, next.and_then(|until| i64::try_from(until).ok()))
 }
 
-fn versions(judged: &[Judged<'_>]) -> BTreeMap<ObjectKey, Version> {
-    let version = |found: &Judged<'_>| {
-        found.in_force?;
-        let version = if found.is_good() {
-            Version::Written
-        } else {
-            Version::LastGood
-        };
-        Some((found.key.clone(), version))
-    };
+fn versions(judged: &[Judged<'_>]) -> OrdMap<ObjectKey, Version> {
+    let version = |found: &Judged<'_>| Some((found.key.clone(), version(found)?));
     judged.iter().filter_map(version).collect()
+}
+
+/// Which version of an object is in force.
+pub(crate) fn version(found: &Judged<'_>) -> Option<Version> {
+    found.in_force?;
+    Some(if found.is_good() {
+        Version::Written
+    } else {
+        Version::LastGood
+    })
 }
 
 /// Errors first, then by place. Of warnings about one field only the first is kept: a Service
 /// with a thousand workloads does not need a thousand of them.
-fn sort(findings: &mut Vec<Finding>) {
+pub(crate) fn sort(findings: &mut Vec<Finding>) {
     findings.sort_by(|a, b| {
         let key = |f: &Finding| {
             (
@@ -341,7 +384,8 @@ fn sort(findings: &mut Vec<Finding>) {
     let mut seen = BTreeSet::new();
     findings.retain(|f| {
         let message = (f.severity == Severity::Error).then(|| f.message.clone());
-        seen.insert((f.code.clone(), f.position.clone(), f.field.clone(), message))
+        let field = (f.object.clone(), f.position.clone(), f.field.clone());
+        seen.insert((f.code.clone(), field, message))
     });
 }
 

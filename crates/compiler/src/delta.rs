@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use tacit_api::{Located, Object, ObjectKey, SyntaxError};
 use tacit_model::access::Cidr;
 use tacit_model::finding::Finding;
 use tacit_model::hosting::MayHost;
 use tacit_model::status::ObjectStatus;
 use tacit_model::tables::PublishedPort;
-use tacit_model::{NodeName, ServiceName, TableDelta, WorkloadName};
+use tacit_model::{NodeName, ObjectRef, ServiceName, TableDelta, WorkloadName};
 
 use crate::grants::Subject;
 
@@ -67,9 +68,9 @@ pub struct NodeFact {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
     /// Virtual addresses of services.
-    pub services: BTreeMap<ServiceName, IpAddr>,
+    pub services: OrdMap<ServiceName, IpAddr>,
     /// Addresses of declared workloads that name none themselves.
-    pub workloads: BTreeMap<WorkloadName, IpAddr>,
+    pub workloads: OrdMap<WorkloadName, IpAddr>,
 }
 
 /// A change of what people wrote and of what was observed. Absent and empty mean "no change".
@@ -103,15 +104,16 @@ pub struct InputDelta {
 pub struct OutputDelta {
     /// What changes in the tables.
     pub tables: TableDelta,
-    /// All findings that hold now, errors first, then by place.
-    pub findings: Vec<Finding>,
-    /// The statuses of all objects that there are now, by object.
-    pub statuses: Vec<ObjectStatus>,
-    /// All objects whose written version is valid now, by key. Persist it as last good before the
-    /// generation is published.
+    /// Objects whose findings changed, each with all that hold now; none: no finding is left.
+    /// Without an object: what could not be read as one.
+    pub findings: BTreeMap<Option<ObjectRef>, Vec<Finding>>,
+    /// Objects whose status changed, with what it is now; absent: the object is gone.
+    pub statuses: BTreeMap<ObjectRef, Option<ObjectStatus>>,
+    /// Objects of this change whose written version is valid now, and others that have become
+    /// valid, by key. Persist it as last good before the generation is published.
     pub good: Vec<ObjectKey>,
-    /// All addresses given away; persist them as well.
-    pub addresses: Addresses,
+    /// True if addresses were given away or taken back: persist [`crate::Compiler::addresses`].
+    pub addresses_moved: bool,
     /// Unix seconds at which something expires: apply an empty delta with `now` then.
     pub wake_at: Option<i64>,
 }

@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use imbl::OrdSet;
 use tacit_api::service::{self as written, ServiceSpec};
 use tacit_api::values::PortRef;
 use tacit_api::workload::WorkloadSpec;
 use tacit_api::{Located, Object};
 use tacit_model::finding::Finding;
-use tacit_model::tables::{Protocol, ServicePort, TargetPort, WorkloadPort, WorkloadRow};
+use tacit_model::tables::{ClassKey, Protocol, ServicePort, TargetPort, WorkloadPort, WorkloadRow};
 use tacit_model::{Locality, NodeName, ServiceAccount, ServiceName, WorkloadName};
 
-use crate::addresses::Allocator;
+use crate::addresses::{Allocator, Taken};
 use crate::delta::Addresses;
 use crate::findings::{
-    ADDRESS_RANGE, ADDRESS_TAKEN, BAD_NAME, BAD_TEXT, CONTRADICTION, EMPTY_LIST, EMPTY_TARGET,
-    MISSING_FIELD, NO_TARGET_PORT, NODE_UNKNOWN, NOT_HOSTED, OUT_OF_RANGE, PROTOCOLS_DIFFER,
-    RANGE_FULL, Report, at,
+    ADDRESS_RANGE, ADDRESS_TAKEN, BAD_NAME, BAD_TEXT, CONTRADICTION, Code, EMPTY_LIST,
+    EMPTY_TARGET, MISSING_FIELD, NO_TARGET_PORT, NODE_UNKNOWN, NOT_HOSTED, OUT_OF_RANGE,
+    PROTOCOLS_DIFFER, RANGE_FULL, Report, at,
 };
 use crate::index::{Index, Mentioned, WorkloadEntry};
 use crate::mesh::Settings;
@@ -270,7 +271,8 @@ fn service_addresses(
     // Those that have an address keep it before anybody new is given one.
     let before = |name: &ServiceName| inputs.addresses.services.get(name).copied();
     unwritten.sort_by_key(|(name, _)| before(name).is_none());
-    let mut allocator = Allocator::new(range, taken.into_keys().collect());
+    let written: BTreeSet<IpAddr> = taken.into_keys().collect();
+    let mut allocator = Allocator::new(range, &written);
     for (name, entry) in unwritten {
         match allocator.give(&name.to_string(), before(name)) {
             Some(address) => {
@@ -291,7 +293,7 @@ fn service_addresses(
     }
 }
 
-fn written_address(text: Option<&str>) -> Option<IpAddr> {
+pub(crate) fn written_address(text: Option<&str>) -> Option<IpAddr> {
     text.filter(|text| !text.is_empty())
         .and_then(|text| text.parse().ok())
 }
@@ -314,22 +316,11 @@ fn workload_addresses(
             unwritten.push((name, entry));
             continue;
         };
-        let problem = if settings.ranges.services.contains(address) {
-            Some((
-                ADDRESS_RANGE,
-                format!("{address} is in the range of services"),
-            ))
-        } else if !settings.owns(address) {
-            let range = settings.ranges.workloads;
-            Some((ADDRESS_RANGE, format!("{address} is not in {range}")))
-        } else {
-            taken.get(&address).map(|other| {
-                (
-                    ADDRESS_TAKEN,
-                    format!("workload {other} has the address {address}"),
-                )
-            })
-        };
+        let problem = address_problem(address, settings).or_else(|| {
+            let other = taken.get(&address)?;
+            let message = format!("workload {other} has the address {address}");
+            Some((ADDRESS_TAKEN, message))
+        });
         if let Some((code, message)) = problem {
             given
                 .findings
@@ -342,7 +333,7 @@ fn workload_addresses(
     let before = |name: &WorkloadName| inputs.addresses.workloads.get(name).copied();
     unwritten.sort_by_key(|(name, _)| before(name).is_none());
     let written: BTreeSet<IpAddr> = taken.into_keys().collect();
-    let mut allocators: BTreeMap<NodeName, Allocator> = BTreeMap::new();
+    let mut allocators = BTreeMap::new();
     for (name, entry) in unwritten {
         match on_node(
             entry,
@@ -360,8 +351,19 @@ fn workload_addresses(
     }
 }
 
+/// Why a workload cannot have the address that is written, whoever else has it.
+pub(crate) fn address_problem(address: IpAddr, settings: &Settings<'_>) -> Option<(Code, String)> {
+    if settings.ranges.services.contains(address) {
+        let message = format!("{address} is in the range of services");
+        return Some((ADDRESS_RANGE, message));
+    }
+    let range = settings.ranges.workloads;
+    let message = || (ADDRESS_RANGE, format!("{address} is not in {range}"));
+    (!settings.owns(address)).then(message)
+}
+
 /// A node runs only what its join token allows, whoever declares it.
-fn may_be_hosted(
+pub(crate) fn may_be_hosted(
     name: &WorkloadName,
     entry: &WorkloadEntry<'_>,
     inputs: &Inputs,
@@ -388,12 +390,15 @@ fn may_be_hosted(
     )))
 }
 
+/// Allocators of nodes, made when they are needed.
+pub(crate) type Allocators<'t, T> = BTreeMap<NodeName, Allocator<'t, T>>;
+
 /// An address of the subnet of the node that a workload runs on.
-fn on_node(
+pub(crate) fn on_node<'t, T: Taken>(
     entry: &WorkloadEntry<'_>,
     inputs: &Inputs,
-    written: &BTreeSet<IpAddr>,
-    allocators: &mut BTreeMap<NodeName, Allocator>,
+    others: &'t T,
+    allocators: &mut Allocators<'t, T>,
     (name, before): (&WorkloadName, Option<IpAddr>),
 ) -> Result<IpAddr, Box<Finding>> {
     let problem =
@@ -412,9 +417,40 @@ fn on_node(
     };
     allocators
         .entry(fact.name.clone())
-        .or_insert_with(|| Allocator::new(subnet, written.clone()))
+        .or_insert_with(|| Allocator::new(subnet, others))
         .give(&name.to_string(), before)
         .ok_or_else(|| problem(RANGE_FULL, format!("the subnet of node {node} is full")))
+}
+
+/// The row of a workload that has an address, and what its ports say of the services before it.
+pub(crate) fn workload_row(
+    index: &Index<'_>,
+    (name, entry): (&WorkloadName, &WorkloadEntry<'_>),
+    class: ClassKey,
+    address: IpAddr,
+    settings: &Settings<'_>,
+    inputs: &Inputs,
+) -> Option<(WorkloadRow, Vec<Finding>)> {
+    let spec = &entry.workload.spec;
+    let node = NodeName::try_from(spec.node.as_str()).ok()?;
+    let (ports, findings) = ports(index, name, entry);
+    let command = spec.command.iter().flatten();
+    let row = WorkloadRow {
+        name: name.clone(),
+        class,
+        address,
+        published: inputs.published.get(name).cloned().unwrap_or_default(),
+        locality: locality(spec, &node, settings, inputs),
+        node,
+        ports,
+        ready: inputs.ready.get(name).cloned().unwrap_or_default(),
+        capacity: spec
+            .capacity
+            .as_ref()
+            .and_then(|found| found.requests_per_second),
+        command: command.map(|word| word.as_str().into()).collect(),
+    };
+    Some((row, findings))
 }
 
 /// The rows of the workloads that have an address.
@@ -424,41 +460,24 @@ pub(crate) fn workload_rows(
     given: &Given,
     settings: &Settings<'_>,
     inputs: &Inputs,
-) -> (Vec<WorkloadRow>, Vec<Finding>) {
-    let (mut rows, mut findings) = (Vec::new(), Vec::new());
+) -> (Vec<WorkloadRow>, Vec<Finding>, OrdSet<WorkloadName>) {
+    let (mut rows, mut findings, mut troubled) = (Vec::new(), Vec::new(), OrdSet::new());
     for (name, entry) in &index.workloads {
-        let spec = &entry.workload.spec;
-        let (Some(address), Ok(node)) = (
-            given.workloads.get(name),
-            NodeName::try_from(spec.node.as_str()),
-        ) else {
+        let Some(address) = given.workloads.get(name) else {
             continue;
         };
-        let (ports, found) = ports(index, name, entry);
+        let class = mentioned.class(name, entry);
+        let made = workload_row(index, (name, entry), class, *address, settings, inputs);
+        let Some((row, found)) = made else {
+            continue;
+        };
+        if !found.is_empty() {
+            troubled.insert(name.clone());
+        }
         findings.extend(found);
-        let locality = locality(spec, &node, settings, inputs);
-        rows.push(WorkloadRow {
-            name: name.clone(),
-            class: mentioned.class(name, entry),
-            address: *address,
-            published: inputs.published.get(name).cloned().unwrap_or_default(),
-            node,
-            locality,
-            ports,
-            ready: inputs.ready.get(name).cloned().unwrap_or_default(),
-            capacity: spec
-                .capacity
-                .as_ref()
-                .and_then(|found| found.requests_per_second),
-            command: spec
-                .command
-                .iter()
-                .flatten()
-                .map(|word| word.as_str().into())
-                .collect(),
-        });
+        rows.push(row);
     }
-    (rows, findings)
+    (rows, findings, troubled)
 }
 
 /// The ports that a workload declares, and those that services say it has. A port that one of
@@ -475,7 +494,7 @@ fn ports(
         let port_name: Arc<str> = port.name.as_deref().unwrap_or_default().into();
         ports.insert(port.port, (port_name, protocol));
     }
-    for (service, found) in index.services_of(name, &entry.labels) {
+    for (service, found) in index.services_of(&name.namespace, &entry.labels) {
         for (position, port) in found.service.spec.ports.iter().flatten().enumerate() {
             let said = declared(port.app_protocol.as_deref(), port.name.as_deref());
             let number = match &port.target_port {

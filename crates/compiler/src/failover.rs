@@ -215,6 +215,16 @@ fn steps(
     order.iter().filter_map(step).collect()
 }
 
+/// The services that the steps of a failover lead to.
+pub(crate) fn fallbacks_of(failover: &Failover) -> impl Iterator<Item = &ServiceName> {
+    let orders = failover.orders.iter().map(|order| &order.steps);
+    let steps = orders.chain([&failover.order.value]).flatten();
+    steps.filter_map(|step| match step {
+        Step::Places(_) => None,
+        Step::Service(name) => Some(name),
+    })
+}
+
 /// The service that a step names.
 pub(crate) fn fallback(service: &ServiceRef, home: &Namespace) -> Option<ServiceName> {
     let namespace = service.namespace.as_deref().unwrap_or(home.as_str());

@@ -2,11 +2,13 @@
 //! apart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use imbl::{OrdMap, OrdSet};
 use tacit_api::{Located, Object, Service, Workload};
 use tacit_model::labels::Labels;
 use tacit_model::tables::{ClassKey, ClassRow};
-use tacit_model::{Namespace, ObjectRef, ServiceAccount, ServiceName, WorkloadName};
+use tacit_model::{Name, Namespace, ObjectRef, ServiceAccount, ServiceName, WorkloadName};
 
 use crate::findings::object_ref;
 
@@ -36,6 +38,10 @@ pub(crate) struct Index<'a> {
     pub(crate) routes: BTreeMap<ObjectRef, &'a Located<Object>>,
     /// Every namespace with an object in force.
     pub(crate) namespaces: BTreeSet<Namespace>,
+    /// How many each of them has.
+    pub(crate) spaces: BTreeMap<Namespace, usize>,
+    /// Services by one pair of their selector: only workloads with that pair can be behind them.
+    by_pair: BTreeMap<Namespace, BTreeMap<Pair, Vec<ServiceName>>>,
 }
 
 impl<'a> Index<'a> {
@@ -47,6 +53,7 @@ impl<'a> Index<'a> {
             let written = metadata.namespace.as_deref().map(Namespace::try_from);
             if let Some(Ok(namespace)) = written {
                 index.add(object, &namespace, &metadata.name);
+                *index.spaces.entry(namespace.clone()).or_default() += 1;
                 index.namespaces.insert(namespace);
             }
         }
@@ -54,31 +61,28 @@ impl<'a> Index<'a> {
     }
 
     fn add(&mut self, object: &'a Located<Object>, namespace: &Namespace, name: &str) {
-        let labels = labels(&object.value.metadata().labels);
         match &object.value {
             Object::Service(service) => {
                 if let Ok(name) = name.try_into() {
-                    let selector = service.spec.selector.as_ref().map(self::labels);
+                    let selector = service.spec.selector.as_ref().map(labels);
                     let selector = selector.unwrap_or_default();
+                    let name = ServiceName::new(namespace.clone(), name);
+                    if let Some((key, value)) = selector.0.first_key_value() {
+                        let of = self.by_pair.entry(namespace.clone()).or_default();
+                        let there = of.entry((key.clone(), value.clone())).or_default();
+                        there.push(name.clone());
+                    }
                     let entry = ServiceEntry {
                         object,
                         service,
-                        labels,
+                        labels: labels(&service.metadata.labels),
                         selector,
                     };
-                    self.services
-                        .insert(ServiceName::new(namespace.clone(), name), entry);
+                    self.services.insert(name, entry);
                 }
             }
-            Object::Workload(workload) => {
-                let account = workload.spec.service_account.as_str().try_into();
-                if let (Ok(name), Ok(service_account)) = (name.try_into(), account) {
-                    let entry = WorkloadEntry {
-                        object,
-                        workload,
-                        labels,
-                        service_account,
-                    };
+            Object::Workload(_) => {
+                if let (Ok(name), Some(entry)) = (name.try_into(), workload(object)) {
                     self.workloads
                         .insert(WorkloadName::new(namespace.clone(), name), entry);
                 }
@@ -96,24 +100,57 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// Services that select a workload.
+    /// The services of a namespace, which stand together.
+    pub(crate) fn services_in<'s>(
+        &'s self,
+        namespace: &'s Namespace,
+    ) -> impl Iterator<Item = (&'s ServiceName, &'s ServiceEntry<'a>)> {
+        let first = ServiceName::new(namespace.clone(), Name::least());
+        let there = self.services.range(first..);
+        there.take_while(move |(name, _)| name.namespace == *namespace)
+    }
+
+    /// The workloads of a namespace, likewise.
+    pub(crate) fn workloads_in<'s>(
+        &'s self,
+        namespace: &'s Namespace,
+    ) -> impl Iterator<Item = (&'s WorkloadName, &'s WorkloadEntry<'a>)> {
+        let first = WorkloadName::new(namespace.clone(), Name::least());
+        let there = self.workloads.range(first..);
+        there.take_while(move |(name, _)| name.namespace == *namespace)
+    }
+
+    /// Services of a namespace that select these labels, in the order of names.
     pub(crate) fn services_of<'s>(
         &'s self,
-        name: &'s WorkloadName,
-        labels: &'s Labels,
-    ) -> impl Iterator<Item = (&'s ServiceName, &'s ServiceEntry<'a>)> {
-        // Services of a namespace stand together; only those are looked at.
-        let mine = |service: &&ServiceName| service.namespace == name.namespace;
-        self.services
-            .iter()
-            .filter(move |(service, _)| mine(service))
-            .filter(move |(_, entry)| labels.contain(&entry.selector))
+        namespace: &Namespace,
+        labels: &Labels,
+    ) -> Vec<(&'s ServiceName, &'s ServiceEntry<'a>)> {
+        let Some(of) = self.by_pair.get(namespace) else {
+            return Vec::new();
+        };
+        let pairs = labels.0.iter();
+        let near = pairs.filter_map(|(key, value)| of.get(&(key.clone(), value.clone())));
+        let found = near
+            .flatten()
+            .filter_map(|name| self.services.get_key_value(name));
+        let mut found: Vec<_> = found
+            .filter(|(_, entry)| labels.contain(&entry.selector))
+            .collect();
+        found.sort_by_key(|(name, _)| *name);
+        found
     }
 }
 
 /// Which labels selectors mention: only those can tell workloads apart.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Mentioned(BTreeMap<Namespace, BTreeSet<(String, String)>>);
+pub(crate) struct Mentioned(pub(crate) OrdMap<Namespace, Pairs>);
+
+/// Labels that selectors of one namespace mention.
+pub(crate) type Pairs = OrdSet<Pair>;
+
+/// Key and value of a label.
+pub(crate) type Pair = (Arc<str>, Arc<str>);
 
 impl Mentioned {
     /// What services and the given selectors of policies mention.
@@ -134,10 +171,8 @@ impl Mentioned {
     }
 
     fn add(&mut self, namespace: &Namespace, labels: &Labels) {
-        let pairs = labels
-            .0
-            .iter()
-            .map(|(k, v)| (k.as_ref().to_owned(), v.as_ref().to_owned()));
+        let pairs = labels.0.iter();
+        let pairs = pairs.map(|(key, value)| (key.clone(), value.clone()));
         self.0.entry(namespace.clone()).or_default().extend(pairs);
     }
 
@@ -145,7 +180,7 @@ impl Mentioned {
     pub(crate) fn class(&self, name: &WorkloadName, entry: &WorkloadEntry<'_>) -> ClassKey {
         let pairs = self.0.get(&name.namespace);
         let kept = entry.labels.0.iter().filter(|(key, value)| {
-            let pair = (key.as_ref().to_owned(), value.as_ref().to_owned());
+            let pair = ((*key).clone(), (*value).clone());
             pairs.is_some_and(|pairs| pairs.contains(&pair))
         });
         ClassKey {
@@ -156,15 +191,24 @@ impl Mentioned {
     }
 }
 
+/// A Workload in force.
+pub(crate) fn workload(object: &Located<Object>) -> Option<WorkloadEntry<'_>> {
+    let Object::Workload(workload) = &object.value else {
+        return None;
+    };
+    Some(WorkloadEntry {
+        object,
+        workload,
+        labels: labels(&workload.metadata.labels),
+        service_account: workload.spec.service_account.as_str().try_into().ok()?,
+    })
+}
+
 /// The row of a class, without access policies.
 pub(crate) fn class_row(key: ClassKey, index: &Index<'_>) -> ClassRow {
-    let mine = index
-        .services
-        .iter()
-        .filter(|(name, _)| name.namespace == key.namespace);
-    let selected = mine.filter(|(_, entry)| key.labels.contain(&entry.selector));
+    let selected = index.services_of(&key.namespace, &key.labels);
     ClassRow {
-        services: selected.map(|(name, _)| name.clone()).collect(),
+        services: selected.into_iter().map(|(name, _)| name.clone()).collect(),
         access: Vec::new(),
         key,
     }

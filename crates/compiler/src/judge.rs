@@ -108,7 +108,8 @@ fn the_mesh<'a>(judged: &mut [Judged<'a>]) -> Option<&'a Located<Object>> {
     judged.get(chosen)?.in_force
 }
 
-fn one<'a>(key: &'a ObjectKey, entry: &'a Entry, cluster: &str) -> Judged<'a> {
+/// Judges one object; not a Mesh, of which only one counts.
+pub(crate) fn one<'a>(key: &'a ObjectKey, entry: &'a Entry, cluster: &str) -> Judged<'a> {
     let (findings, problem) = match &entry.written {
         Written::Ok(object) => {
             let findings = validate(object, cluster);

@@ -16,8 +16,10 @@ pub mod findings;
 pub mod grants;
 mod index;
 mod judge;
+mod kept;
 mod lint;
 mod mesh;
+mod narrow;
 mod offline;
 mod policies;
 mod retry_timeout;
@@ -28,16 +30,21 @@ mod status;
 mod supported;
 mod targets;
 mod values;
+mod watch;
 pub mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tacit_api::{Located, Object};
+use imbl::ordmap::DiffItem;
+use tacit_api::{Located, Object, ObjectKey};
 use tacit_model::access::Cidr;
-use tacit_model::{Namespace, PolicyName, Tables, WorkspaceName};
+use tacit_model::finding::Finding;
+use tacit_model::status::ObjectStatus;
+use tacit_model::{Namespace, ObjectRef, PolicyName, Tables, WorkspaceName};
 
-use crate::compile::{Compiled, Version, compile};
-use crate::state::Inputs;
+use crate::compile::{Compiled, Version, compile, sort};
+use crate::narrow::narrow;
+use crate::state::{Inputs, Touched};
 
 pub use delta::{
     Addresses, Checked, Files, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written,
@@ -47,6 +54,8 @@ pub use offline::{Offline, check_files, compile_files};
 pub use targets::{Closeness, Hit};
 
 /// What was written and observed so far, and the tables that it compiles to.
+///
+/// A copy is some pointers, so a change can be tried on a copy.
 #[derive(Clone, Debug, Default)]
 pub struct Compiler {
     inputs: Inputs,
@@ -65,21 +74,85 @@ pub struct Ranges {
 impl Compiler {
     /// Takes a change in and gives the change that follows from it.
     ///
-    /// Everything is compiled anew and compared: the shape is incremental, the work is not yet.
+    /// A change of workloads costs what it touches; any other one is a full compilation, of which
+    /// only the difference comes out.
     pub fn apply(&mut self, change: InputDelta) -> OutputDelta {
-        self.inputs.take(change);
-        let compiled = compile(&self.inputs);
-        self.inputs.addresses.clone_from(&compiled.addresses);
-        let output = OutputDelta {
-            tables: self.compiled.tables.diff(&compiled.tables),
-            findings: compiled.findings.clone(),
-            statuses: compiled.statuses.clone(),
-            good: compiled.good.clone(),
-            addresses: compiled.addresses.clone(),
-            wake_at: compiled.wake_at,
+        let touched = self.inputs.take(change);
+        let before = std::mem::take(&mut self.compiled);
+        self.compiled = self.after(&before, &touched);
+        self.inputs.addresses.clone_from(&self.compiled.addresses);
+        output(&before, &self.compiled, &touched)
+    }
+
+    fn after(&self, before: &Compiled, touched: &Touched) -> Compiled {
+        let expired = before.wake_at.is_some_and(|at| at <= self.inputs.now);
+        let narrow = match touched.all || expired {
+            true => None,
+            false => narrow(&self.inputs, before, &touched.objects),
         };
-        self.compiled = compiled;
-        output
+        narrow.unwrap_or_else(|| compile(&self.inputs))
+    }
+
+    /// The same inputs, compiled anew as a whole. It must be equal to this in everything.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self {
+            inputs: self.inputs.clone(),
+            compiled: compile(&self.inputs),
+        }
+    }
+
+    /// All findings that hold, errors first, then by place. Without advice.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        let all = self.compiled.findings.values();
+        let mut all: Vec<Finding> = all.flat_map(|found| found.iter().cloned()).collect();
+        sort(&mut all);
+        all
+    }
+
+    /// Advice about all that is written, in the same order. It refuses nothing, and looks at the
+    /// whole mesh: its cost grows with it.
+    #[must_use]
+    pub fn advice(&self) -> Vec<Finding> {
+        compile::advice(&self.inputs)
+    }
+
+    /// Findings and advice in one list.
+    #[must_use]
+    pub fn findings_and_advice(&self) -> Vec<Finding> {
+        let mut all = self.findings();
+        all.extend(self.advice());
+        sort(&mut all);
+        all
+    }
+
+    /// The statuses of all objects with valid names, by object.
+    pub fn statuses(&self) -> impl Iterator<Item = &ObjectStatus> {
+        self.compiled.statuses.values().map(|status| &**status)
+    }
+
+    /// The status of an object.
+    #[must_use]
+    pub fn status(&self, object: &ObjectRef) -> Option<&ObjectStatus> {
+        self.compiled.statuses.get(object).map(|status| &**status)
+    }
+
+    /// Objects whose written version is valid now, by key.
+    pub fn good(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.compiled.good.iter()
+    }
+
+    /// All addresses given away.
+    #[must_use]
+    pub fn addresses(&self) -> &Addresses {
+        &self.compiled.addresses
+    }
+
+    /// Unix seconds at which something expires.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<i64> {
+        self.compiled.wake_at
     }
 
     /// The compiled rows after the last change.
@@ -119,4 +192,54 @@ impl Compiler {
     pub fn ranges(&self) -> Option<Ranges> {
         self.compiled.ranges
     }
+}
+
+fn moved(before: &Addresses, after: &Addresses) -> bool {
+    let mut services = before.services.diff(&after.services);
+    let mut workloads = before.workloads.diff(&after.workloads);
+    services.next().is_some() || workloads.next().is_some()
+}
+
+/// What has changed. Parts that two states share are not looked at.
+fn output(before: &Compiled, after: &Compiled, touched: &Touched) -> OutputDelta {
+    let mut output = OutputDelta {
+        tables: before.tables.diff(&after.tables),
+        addresses_moved: moved(&before.addresses, &after.addresses),
+        wake_at: after.wake_at,
+        ..OutputDelta::default()
+    };
+    for change in before.findings.diff(&after.findings) {
+        let (object, found) = match change {
+            DiffItem::Add(object, found)
+            | DiffItem::Update {
+                new: (object, found),
+                ..
+            } => (object, found.to_vec()),
+            DiffItem::Remove(object, _) => (object, Vec::new()),
+        };
+        output.findings.insert(object.clone(), found);
+    }
+    for change in before.statuses.diff(&after.statuses) {
+        let (object, status) = match change {
+            DiffItem::Add(object, status)
+            | DiffItem::Update {
+                new: (object, status),
+                ..
+            } => (object, Some(status.as_ref().clone())),
+            DiffItem::Remove(object, _) => (object, None),
+        };
+        output.statuses.insert(object.clone(), status);
+    }
+    let touched = touched
+        .objects
+        .iter()
+        .filter(|key| after.good.contains(*key));
+    let mut good: BTreeSet<ObjectKey> = touched.cloned().collect();
+    for change in before.good.diff(&after.good) {
+        if let imbl::ordset::DiffItem::Add(key) = change {
+            good.insert(key.clone());
+        }
+    }
+    output.good = good.into_iter().collect();
+    output
 }

@@ -63,6 +63,23 @@ pub(crate) fn settings<'a>(
     })
 }
 
+impl<'a> Settings<'a> {
+    /// The settings that a compilation has found before, with the Mesh that was in force.
+    pub(crate) fn again(row: &MeshRow, object: Option<&'a Located<Object>>) -> Self {
+        let spec = match object.map(|object| &object.value) {
+            Some(Object::Mesh(mesh)) => Some(&mesh.spec),
+            Some(_) | None => None,
+        };
+        Self {
+            row: row.clone(),
+            ranges: ranges(spec),
+            regions: regions(spec),
+            object,
+            spec,
+        }
+    }
+}
+
 impl Settings<'_> {
     /// True for an address that counts as the mesh's own, whether or not somebody has it.
     pub(crate) fn owns(&self, address: IpAddr) -> bool {

@@ -50,16 +50,16 @@ pub fn compile_files(files: impl IntoIterator<Item = (Arc<str>, Parsed)>, now: i
         .ranges()
         .map(|ranges| assume(&named, ranges))
         .unwrap_or_default();
-    let output = compiler.apply(InputDelta {
+    compiler.apply(InputDelta {
         nodes,
         ..InputDelta::default()
     });
     Offline {
-        compiler,
         checked: Checked {
-            findings: output.findings,
-            statuses: output.statuses,
+            findings: compiler.findings_and_advice(),
+            statuses: compiler.statuses().cloned().collect(),
         },
+        compiler,
     }
 }
 

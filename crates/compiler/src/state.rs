@@ -1,7 +1,9 @@
 //! What was written and observed so far: the whole input of a compilation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use imbl::OrdMap;
 use tacit_api::{Kind, Located, Object, ObjectKey, SyntaxError};
 use tacit_model::tables::PublishedPort;
 use tacit_model::{NodeName, WorkloadName};
@@ -16,22 +18,22 @@ pub(crate) struct Entry {
     pub(crate) owner: Owner,
 }
 
-/// Everything that the tables are a function of.
+/// Everything that the tables are a function of. A copy is some pointers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inputs {
-    pub(crate) objects: BTreeMap<ObjectKey, Entry>,
-    pub(crate) file_errors: Vec<SyntaxError>,
-    pub(crate) nodes: BTreeMap<NodeName, NodeFact>,
-    pub(crate) ready: BTreeMap<WorkloadName, BTreeSet<u16>>,
-    pub(crate) published: BTreeMap<WorkloadName, Vec<PublishedPort>>,
+    pub(crate) objects: OrdMap<ObjectKey, Arc<Entry>>,
+    pub(crate) file_errors: Arc<Vec<SyntaxError>>,
+    pub(crate) nodes: OrdMap<NodeName, NodeFact>,
+    pub(crate) ready: OrdMap<WorkloadName, BTreeSet<u16>>,
+    pub(crate) published: OrdMap<WorkloadName, Vec<PublishedPort>>,
     pub(crate) addresses: Addresses,
     /// Unix seconds.
     pub(crate) now: i64,
 }
 
 impl Inputs {
-    /// Takes a change in.
-    pub(crate) fn take(&mut self, change: InputDelta) {
+    /// Takes a change in; says what it touches.
+    pub(crate) fn take(&mut self, change: InputDelta) -> Touched {
         let InputDelta {
             upserts,
             removes,
@@ -43,12 +45,19 @@ impl Inputs {
             addresses,
             now,
         } = change;
+        let mut touched = Touched {
+            all: file_errors.is_some()
+                || !(nodes.is_empty() && removed_nodes.is_empty())
+                || addresses.is_some(),
+            objects: BTreeSet::new(),
+        };
         for key in removes {
             self.objects.remove(&key);
             if let Some(name) = workload_name(&key) {
                 self.ready.remove(&name);
                 self.published.remove(&name);
             }
+            touched.objects.insert(key);
         }
         for Upsert {
             key,
@@ -57,17 +66,16 @@ impl Inputs {
             owner,
         } in upserts
         {
-            self.objects.insert(
-                key,
-                Entry {
-                    written,
-                    last_good,
-                    owner,
-                },
-            );
+            touched.objects.insert(key.clone());
+            let entry = Entry {
+                written,
+                last_good,
+                owner,
+            };
+            self.objects.insert(key, Arc::new(entry));
         }
         if let Some(errors) = file_errors {
-            self.file_errors = errors;
+            self.file_errors = Arc::new(errors);
         }
         for name in removed_nodes {
             self.nodes.remove(&name);
@@ -75,25 +83,54 @@ impl Inputs {
         for node in nodes {
             self.nodes.insert(node.name.clone(), node);
         }
-        let known: BTreeSet<WorkloadName> = self.objects.keys().filter_map(workload_name).collect();
         // A report about what is gone already would stay for ever.
-        self.ready
-            .extend(ready.into_iter().filter(|(name, _)| known.contains(name)));
-        self.published.extend(
-            published
-                .into_iter()
-                .filter(|(name, _)| known.contains(name)),
-        );
+        for (name, ports) in ready {
+            if let Some(key) = self.known(&name) {
+                touched.objects.insert(key);
+                self.ready.insert(name, ports);
+            }
+        }
+        for (name, ports) in published {
+            if let Some(key) = self.known(&name) {
+                touched.objects.insert(key);
+                self.published.insert(name, ports);
+            }
+        }
         if let Some(addresses) = addresses {
             self.addresses = addresses;
         }
         // Time that goes back would bring expired grants back.
         self.now = now.map_or(self.now, |now| now.max(self.now));
+        touched
+    }
+
+    /// The key of a workload's object, if there is one.
+    fn known(&self, name: &WorkloadName) -> Option<ObjectKey> {
+        let key = workload_key(name);
+        self.objects.contains_key(&key).then_some(key)
+    }
+}
+
+/// What a change touches.
+#[derive(Clone, Debug)]
+pub(crate) struct Touched {
+    /// More than objects: nodes, files that cannot be read, addresses from the store.
+    pub(crate) all: bool,
+    /// Objects that are written anew or observed anew.
+    pub(crate) objects: BTreeSet<ObjectKey>,
+}
+
+/// The key of the object of a workload.
+pub(crate) fn workload_key(name: &WorkloadName) -> ObjectKey {
+    ObjectKey {
+        kind: Kind::Workload,
+        namespace: Some(name.namespace.as_str().to_owned()),
+        name: name.name.as_str().to_owned(),
     }
 }
 
 /// The workload that a key means, if it is one with a valid name.
-fn workload_name(key: &ObjectKey) -> Option<WorkloadName> {
+pub(crate) fn workload_name(key: &ObjectKey) -> Option<WorkloadName> {
     let namespace = key
         .namespace
         .as_deref()

@@ -6,7 +6,7 @@ use tacit_api::Kind;
 use tacit_model::finding::{Finding, Severity};
 use tacit_model::status::{Condition, ConditionKind, ObjectStatus, Reason};
 use tacit_model::tables::WorkloadRow;
-use tacit_model::{ObjectRef, WorkloadName};
+use tacit_model::{Namespace, ObjectRef, WorkloadName};
 
 use crate::armed::{Map, armed};
 use crate::findings::{
@@ -217,15 +217,38 @@ fn targets(facts: &Facts<'_, '_>, policy: &Placed<'_>) -> Vec<ObjectRef> {
                 });
             }
             Hit::Workloads { namespaces, labels } => {
-                let rows = facts.workloads.iter();
-                let hit = rows.filter(|row| {
-                    namespaces.contains(&row.class.namespace) && row.class.labels.contain(labels)
-                });
+                let rows = namespaces
+                    .iter()
+                    .flat_map(|namespace| rows_in(facts.workloads, namespace));
+                let hit = rows.filter(|row| row.class.labels.contain(labels));
                 found.extend(hit.map(|row| workload_ref(&row.name)));
             }
         }
     }
     found.into_iter().take(MOST_TARGETS).collect()
+}
+
+/// The rows of one namespace, which stand together.
+fn rows_in<'r>(rows: &'r [WorkloadRow], namespace: &'r Namespace) -> &'r [WorkloadRow] {
+    let first = rows.partition_point(|row| row.name.namespace < *namespace);
+    let rest = rows.get(first..).unwrap_or_default();
+    let count = rest.partition_point(|row| row.name.namespace == *namespace);
+    rest.get(..count).unwrap_or_default()
+}
+
+/// The status of an object that is no policy and no route.
+pub(crate) fn plain(
+    judged: &Judged<'_>,
+    object: ObjectRef,
+    error: Option<&Finding>,
+) -> ObjectStatus {
+    ObjectStatus {
+        object,
+        conditions: vec![accepted(judged, error, "")],
+        targets: Vec::new(),
+        last_good_in_force: judged.last_good_in_force(),
+        order: Vec::new(),
+    }
 }
 
 fn workload_ref(name: &WorkloadName) -> ObjectRef {

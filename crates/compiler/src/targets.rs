@@ -272,6 +272,10 @@ impl Resolver<'_, '_> {
 
     /// The known namespaces that a policy in `own` may have targets in.
     pub(crate) fn reach(&self, own: &Namespace) -> BTreeSet<Namespace> {
+        // A policy of an ordinary namespace stays in it.
+        if scope(self.tenants, own) == Scope::Namespace {
+            return BTreeSet::from([own.clone()]);
+        }
         let reach = |to: &&Namespace| self.tenants.may_reach(own.as_str(), to.as_str());
         let mut reached: BTreeSet<Namespace> = self
             .index
@@ -443,9 +447,10 @@ impl Resolving<'_, '_, '_> {
         match (target.kind.as_str(), self.kind) {
             ("Service", _) => self.services(at, &namespaces, &wanted),
             ("Workload", Kind::AccessPolicy) => {
-                let found = self.world.index.workloads.iter().any(|(name, entry)| {
-                    namespaces.contains(&name.namespace) && entry.labels.contain(&wanted)
-                });
+                let found = namespaces
+                    .iter()
+                    .flat_map(|namespace| self.world.index.workloads_in(namespace))
+                    .any(|(_, entry)| entry.labels.contain(&wanted));
                 self.none(at, found);
                 self.targets.hits.push(Hit::Workloads {
                     namespaces,
@@ -471,9 +476,9 @@ impl Resolving<'_, '_, '_> {
     }
 
     fn services(&mut self, at: &str, namespaces: &BTreeSet<Namespace>, wanted: &Labels) {
-        let services = self.world.index.services.iter();
-        let found: Vec<ServiceName> = services
-            .filter(|(name, _)| namespaces.contains(&name.namespace))
+        let found: Vec<ServiceName> = namespaces
+            .iter()
+            .flat_map(|namespace| self.world.index.services_in(namespace))
             .filter(|(_, entry)| entry.labels.contain(wanted))
             .map(|(name, _)| name.clone())
             .collect();

@@ -242,8 +242,12 @@ impl Engine {
                 .keep_good(objects, &compiled.output.good)
                 .map_err(unavailable)?,
         );
-        let addresses = compiled.output.addresses.clone();
-        changes.extend(state.keep_addresses(addresses).map_err(unavailable)?);
+        // What a store has of an earlier process is compared once.
+        let first = self.published.borrow().snapshot.is_none();
+        if first || compiled.output.addresses_moved {
+            let addresses = compiled.compiler.addresses().clone();
+            changes.extend(state.keep_addresses(addresses).map_err(unavailable)?);
+        }
         let before = self.published.borrow().clone();
         let delta = &compiled.output.tables;
         let moved = !delta.is_empty() || self.generation.number == 0;

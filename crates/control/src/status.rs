@@ -102,7 +102,7 @@ pub(crate) fn of_mesh(shared: &Shared) -> MeshStatus {
     let published = shared.published();
     let now = clock::unix();
     let mut findings: BTreeMap<String, u64> = BTreeMap::new();
-    for finding in published.findings.iter() {
+    for finding in published.findings().iter() {
         *findings
             .entry(format!("{:?}", finding.severity).to_lowercase())
             .or_default() += 1;
@@ -147,7 +147,12 @@ pub(crate) fn of_mesh(shared: &Shared) -> MeshStatus {
             .map(|w| workload(w))
             .collect(),
         findings,
-        problems: published.findings.iter().take(PROBLEMS).cloned().collect(),
+        problems: published
+            .findings()
+            .iter()
+            .take(PROBLEMS)
+            .cloned()
+            .collect(),
         read_only: published.read_only.clone(),
     }
 }

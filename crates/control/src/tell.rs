@@ -16,7 +16,7 @@ pub(crate) async fn findings(shared: Arc<Shared>) -> ControlError {
     let mut published = shared.watch();
     let mut said = BTreeSet::new();
     loop {
-        let current = published.borrow_and_update().findings.clone();
+        let current = published.borrow_and_update().clone().findings();
         for line in news(&mut said, &current) {
             shared.log(&line);
         }

@@ -178,6 +178,25 @@ impl fmt::Display for PolicyName {
     }
 }
 
+/// The least text that is a name: where the names of a namespace begin in an ordered map.
+const LEAST: &str = "0";
+
+impl Name {
+    /// The name before which there is none.
+    #[must_use]
+    pub fn least() -> Self {
+        Self(LEAST.into())
+    }
+}
+
+impl ServiceAccount {
+    /// The account before which there is none.
+    #[must_use]
+    pub fn least() -> Self {
+        Self(LEAST.into())
+    }
+}
+
 impl ServiceName {
     /// The name that a search list needs no help for: `svc.ns.svc.cluster.local`.
     #[must_use]

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Action, Cidr, Mode, Rule};
@@ -301,9 +303,10 @@ impl TableDelta {
     }
 }
 
-/// All rows of a mesh, or of one node's view of it.
+/// All rows of a mesh, or of one node's view of it. A copy is a pointer, and a change copies one
+/// path: many generations can be kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tables(pub BTreeMap<RowKey, Row>);
+pub struct Tables(pub OrdMap<RowKey, Row>);
 
 impl Tables {
     /// Applies a change.
@@ -319,15 +322,17 @@ impl Tables {
     /// The change that turns `self` into `next`.
     #[must_use]
     pub fn diff(&self, next: &Self) -> TableDelta {
-        let upserts = next
-            .0
-            .iter()
-            .filter(|(key, row)| self.0.get(key) != Some(row));
-        let removes = self.0.keys().filter(|key| !next.0.contains_key(key));
-        TableDelta {
-            upserts: upserts.map(|(_, row)| row.clone()).collect(),
-            removes: removes.cloned().collect(),
+        let mut delta = TableDelta::default();
+        // What two tables share is not looked at.
+        for change in self.0.diff(&next.0) {
+            match change {
+                DiffItem::Add(_, row) | DiffItem::Update { new: (_, row), .. } => {
+                    delta.upserts.push(row.clone());
+                }
+                DiffItem::Remove(key, _) => delta.removes.push(key.clone()),
+            }
         }
+        delta
     }
 }
 

@@ -36,7 +36,7 @@ struct Server {
 
 impl Server {
     fn move_to(&mut self, rows: BTreeMap<RowKey, Row>) {
-        let next = Tables(rows);
+        let next = Tables(rows.into_iter().collect());
         let delta = self.tables.diff(&next);
         let number = self.view.generation.number + 1;
         self.view.apply(generation(number), &delta);
@@ -223,7 +223,7 @@ fn a_state_that_is_not_closed_is_refused_and_the_next_one_taken() {
 
     // Another generation with the same rows does not make it good.
     let same = server.tables.0.clone();
-    server.move_to(same);
+    server.move_to(same.into_iter().collect());
     stream.exchange(&server, &mut client, usize::MAX);
     assert_eq!(stream.session.acknowledged(), Some(generation(1)));
 
@@ -272,7 +272,8 @@ fn generations_do_not_go_back_and_stores_do_not_mix() {
         ..DeltaDiscoveryResponse::default()
     };
     let held = generation(5);
-    let mut client = Subscription::restored(node(), held, Tables(some_rows()));
+    let mut client =
+        Subscription::restored(node(), held, Tables(some_rows().into_iter().collect()));
     client.connect();
     let older = generation(4);
     assert_eq!(

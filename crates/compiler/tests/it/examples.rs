@@ -25,7 +25,7 @@ fn findings(half: &str) -> Vec<Finding> {
     for moment in moments(half) {
         mesh.go(&moment);
     }
-    mesh.output.findings
+    mesh.compiler.findings_and_advice()
 }
 
 /// Lines that the example marks, facts not counted.

@@ -7,10 +7,12 @@ use tacit_api::{Located, Object, ObjectKey, Parsed};
 use tacit_compiler::{
     Compiler, Files, InputDelta, NodeFact, OutputDelta, Owner, Upsert, check::check,
 };
-use tacit_model::WorkloadName;
 use tacit_model::access::Cidr;
+use tacit_model::finding::Finding;
 use tacit_model::hosting::MayHost;
+use tacit_model::status::ObjectStatus;
 use tacit_model::tables::PublishedPort;
+use tacit_model::{ObjectRef, WorkloadName};
 
 /// What is written and observed at one moment.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +33,9 @@ pub(crate) struct Mesh {
     pub(crate) last_good: BTreeMap<ObjectKey, Located<Object>>,
     pub(crate) keys: BTreeSet<ObjectKey>,
     pub(crate) output: OutputDelta,
+    /// What the changes of findings and statuses add up to.
+    pub(crate) findings: BTreeMap<Option<ObjectRef>, Vec<Finding>>,
+    pub(crate) statuses: BTreeMap<ObjectRef, ObjectStatus>,
 }
 
 impl Mesh {
@@ -114,7 +119,8 @@ impl Mesh {
         );
         let violations = check(self.compiler.tables());
         assert!(violations.is_empty(), "{violations:#?}");
-        for finding in &self.output.findings {
+        self.follow();
+        for finding in &self.compiler.findings_and_advice() {
             let code = tacit_compiler::findings::code(&finding.code);
             let code = code.unwrap_or_else(|| panic!("{} is not in the table", finding.code));
             assert_eq!(code.severity, finding.severity, "{}", finding.code);
@@ -123,6 +129,42 @@ impl Mesh {
                 "{finding}"
             );
         }
+    }
+}
+
+impl Mesh {
+    /// Adds up the changes of findings and statuses, and compares with what holds.
+    fn follow(&mut self) {
+        for (object, found) in &self.output.findings {
+            match found.is_empty() {
+                true => drop(self.findings.remove(object)),
+                false => drop(self.findings.insert(object.clone(), found.clone())),
+            }
+        }
+        for (object, status) in &self.output.statuses {
+            match status {
+                None => drop(self.statuses.remove(object)),
+                Some(status) => drop(self.statuses.insert(object.clone(), status.clone())),
+            }
+        }
+        let mut added: Vec<String> = self
+            .findings
+            .values()
+            .flatten()
+            .map(|f| f.to_string())
+            .collect();
+        let mut holds: Vec<String> = self
+            .compiler
+            .findings()
+            .iter()
+            .map(|f| f.to_string())
+            .collect();
+        added.sort();
+        holds.sort();
+        assert_eq!(added, holds, "the changes of findings do not add up");
+        let holds: Vec<&ObjectStatus> = self.compiler.statuses().collect();
+        let added: Vec<&ObjectStatus> = self.statuses.values().collect();
+        assert_eq!(added, holds, "the changes of statuses do not add up");
     }
 }
 

@@ -19,13 +19,12 @@ use crate::mesh::Mesh;
 
 pub(crate) fn render(mesh: &Mesh) -> String {
     let mut out = String::from("FINDINGS\n");
-    for finding in &mesh.output.findings {
+    for finding in &mesh.compiler.findings_and_advice() {
         writeln!(out, "{finding}").unwrap();
     }
     out.push_str("\nSTATUSES\n");
-    mesh.output
-        .statuses
-        .iter()
+    mesh.compiler
+        .statuses()
         .for_each(|found| status(&mut out, found));
     out.push_str("\nTABLES\n");
     mesh.compiler
@@ -33,7 +32,7 @@ pub(crate) fn render(mesh: &Mesh) -> String {
         .0
         .values()
         .for_each(|found| row(&mut out, found));
-    if let Some(at) = mesh.output.wake_at {
+    if let Some(at) = mesh.compiler.wake_at() {
         writeln!(out, "\nwake at {at}").unwrap();
     }
     out

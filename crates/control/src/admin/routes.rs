@@ -47,7 +47,7 @@ pub(super) async fn route(shared: &Shared, caller: Caller, request: Request<Inco
         }
         (&Method::GET, ["v1", "status"]) => json(&status::of_mesh(shared)),
         (&Method::GET, ["v1", "findings"]) => json(&FindingsResponse {
-            findings: shared.published().findings.to_vec(),
+            findings: shared.published().findings().to_vec(),
         }),
         (&Method::GET, ["v1", "objects", rest @ ..]) => objects(shared, rest),
         (&Method::GET, ["v1", "wait"]) => wait(shared, &query).await,

@@ -30,7 +30,7 @@ pub(crate) struct Compiled {
     pub(crate) inputs: Inputs,
     pub(crate) output: OutputDelta,
     /// Of objects that never reached the compiler, because another owner has them.
-    pub(crate) conflicts: Vec<Finding>,
+    pub(crate) conflicts: Arc<Vec<Finding>>,
 }
 
 impl Compiled {
@@ -40,7 +40,7 @@ impl Compiled {
             compiler: Compiler::default(),
             inputs: Inputs::default(),
             output: OutputDelta::default(),
-            conflicts: Vec::new(),
+            conflicts: Arc::default(),
         }
     }
 
@@ -61,17 +61,22 @@ impl Compiled {
             compiler,
             inputs: next,
             output,
-            conflicts,
+            conflicts: Arc::new(conflicts),
         }
     }
 
-    /// All findings that hold.
+    /// All findings that hold, with advice: its cost grows with the mesh.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let mut findings = self.output.findings.clone();
-        findings.extend(self.conflicts.iter().cloned());
-        findings.sort_by_key(|finding| finding.severity);
-        findings
+        findings(&self.compiler, &self.conflicts)
     }
+}
+
+/// All findings that hold and advice, and those of objects that another owner has.
+pub(crate) fn findings(compiler: &Compiler, conflicts: &[Finding]) -> Vec<Finding> {
+    let mut findings = compiler.findings_and_advice();
+    findings.extend(conflicts.iter().cloned());
+    findings.sort_by_key(|finding| finding.severity);
+    findings
 }
 
 impl Inputs {

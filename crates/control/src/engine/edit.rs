@@ -94,11 +94,7 @@ impl Engine {
             .filter(|finding| keys.clone().any(|key| finding.object.as_ref() == Some(key)))
             .collect();
         let refused = answer.objects.iter().any(|applied| {
-            let status = compiled
-                .output
-                .statuses
-                .iter()
-                .find(|s| s.object == applied.object);
+            let status = compiled.compiler.status(&applied.object);
             status.is_some_and(|status| {
                 status.conditions.iter().any(|condition| {
                     condition.kind == ConditionKind::Accepted

@@ -1,16 +1,17 @@
 //! What everybody else sees: one closed state with its findings and statuses, never changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tacit_api::ObjectKey;
+use tacit_compiler::Compiler;
 use tacit_model::finding::Finding;
 use tacit_model::snapshot::NotClosed;
 use tacit_model::status::ObjectStatus;
 use tacit_model::{Generation, NodeName, ObjectRef, Snapshot, TableDelta, Tables};
 use tacit_wire::server::View;
 
-use super::compile::Compiled;
+use super::compile::{Compiled, findings};
 use super::objects::{Held, object_ref};
 use super::state::State;
 use crate::store::records::{NodeRecord, Ready};
@@ -25,7 +26,8 @@ pub(crate) struct Published {
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     pub(crate) view: Arc<View>,
     pub(crate) statuses: Arc<BTreeMap<ObjectRef, ObjectStatus>>,
-    pub(crate) findings: Arc<Vec<Finding>>,
+    /// Said on request: nobody waits for advice.
+    findings: Arc<Said>,
     pub(crate) objects: Arc<BTreeMap<ObjectKey, Held>>,
     /// The generation in which each object changed last.
     pub(crate) since: Arc<BTreeMap<ObjectRef, Generation>>,
@@ -37,6 +39,14 @@ pub(crate) struct Published {
     pub(crate) wake_at: Option<i64>,
     /// Why nothing can be changed now.
     pub(crate) read_only: Option<String>,
+}
+
+/// What findings are made of, and the findings once somebody has asked.
+#[derive(Debug, Default)]
+struct Said {
+    compiler: Compiler,
+    conflicts: Arc<Vec<Finding>>,
+    said: OnceLock<Arc<Vec<Finding>>>,
 }
 
 impl Published {
@@ -75,14 +85,18 @@ impl Published {
         } else {
             Some(Arc::new(Snapshot::build(generation, &tables)?))
         };
-        let statuses = compiled.output.statuses.iter();
+        let statuses = self.statuses(compiled);
         Ok(Self {
             generation,
             tables: Arc::new(tables),
             snapshot,
             view: Arc::new(view),
-            statuses: Arc::new(statuses.map(|s| (s.object.clone(), s.clone())).collect()),
-            findings: Arc::new(compiled.findings()),
+            statuses,
+            findings: Arc::new(Said {
+                compiler: compiled.compiler.clone(),
+                conflicts: compiled.conflicts.clone(),
+                said: OnceLock::new(),
+            }),
             objects: Arc::new(compiled.inputs.objects.clone()),
             since: Arc::new(self.changed(generation, &compiled.inputs.objects)),
             nodes: Arc::new(state.nodes.clone()),
@@ -91,6 +105,33 @@ impl Published {
             wake_at: compiled.output.wake_at,
             read_only: None,
         })
+    }
+
+    /// All findings that hold, and advice. Who asks first waits while it is made.
+    pub(crate) fn findings(&self) -> Arc<Vec<Finding>> {
+        let Said {
+            compiler,
+            conflicts,
+            said,
+        } = &*self.findings;
+        said.get_or_init(|| Arc::new(findings(compiler, conflicts)))
+            .clone()
+    }
+
+    /// The statuses after a change.
+    fn statuses(&self, compiled: &Compiled) -> Arc<BTreeMap<ObjectRef, ObjectStatus>> {
+        let changes = &compiled.output.statuses;
+        if changes.is_empty() {
+            return self.statuses.clone();
+        }
+        let mut statuses = BTreeMap::clone(&self.statuses);
+        for (object, status) in changes {
+            match status {
+                Some(status) => drop(statuses.insert(object.clone(), status.clone())),
+                None => drop(statuses.remove(object)),
+            }
+        }
+        Arc::new(statuses)
     }
 
     fn changed(

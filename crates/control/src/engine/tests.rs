@@ -253,8 +253,8 @@ fn each_object_has_one_owner() {
     let now = test.now();
     let owners: Vec<Owner> = now.objects.values().map(Held::owner).collect();
     assert_eq!(owners, [Owner::Api]);
-    let finding = now
-        .findings
+    let findings = now.findings();
+    let finding = findings
         .iter()
         .find(|finding| &*finding.code == "TCT1901")
         .unwrap();
@@ -272,7 +272,7 @@ fn an_unparsable_file_keeps_what_was_last_read_from_it() {
     test.engine
         .batch(vec![Ask(Command::Directory(files(&broken)))]);
     assert!(test.has_service("web"));
-    assert!(!test.now().findings.is_empty());
+    assert!(!test.now().findings().is_empty());
     // Also after a restart, when nothing but the store knows it.
     let mut test = Test::start(&disk, &broken);
     assert!(test.has_service("web"));

@@ -48,7 +48,7 @@ impl Engine {
     pub(crate) fn new(world: &World) -> Self {
         let cluster = cluster(&world.documents[0]);
         let mut compiler = Compiler::default();
-        let output = compiler.apply(InputDelta {
+        compiler.apply(InputDelta {
             upserts: world
                 .documents
                 .iter()
@@ -83,7 +83,7 @@ impl Engine {
             .collect();
         Self {
             snapshot,
-            statuses: output.statuses,
+            statuses: compiler.statuses().cloned().collect(),
             states,
         }
     }

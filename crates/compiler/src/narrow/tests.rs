@@ -1,0 +1,121 @@
+//! Which changes are bounded, and that they give what everything gives.
+
+use std::collections::BTreeSet;
+
+use tacit_api::Kind;
+use tacit_model::{NodeName, WorkloadName};
+
+use super::narrow;
+use crate::state::workload_key;
+use crate::{Compiler, InputDelta, NodeFact, Owner, Upsert, Written};
+
+/// A mesh with a service, two workloads, and policies that look at them.
+const MESH: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {selector: {app: web}, ports: [{name: http, port: 80}]}
+---
+apiVersion: tacit.dev/v1alpha1
+kind: Workload
+metadata: {name: web-1, namespace: shop, labels: {app: web, hash: a}}
+spec: {serviceAccount: web, node: host-a, address: 10.96.0.9}
+---
+apiVersion: tacit.dev/v1alpha1
+kind: Workload
+metadata: {name: web-2, namespace: shop, labels: {app: web, hash: b}}
+spec: {serviceAccount: web, node: host-b, address: 10.96.0.10}
+---
+apiVersion: tacit.dev/v1alpha1
+kind: FailoverPolicy
+metadata: {name: move, namespace: shop}
+spec: {targetAll: {}, order: [{places: [{zone: same}]}, {places: [{region: same}]}]}
+---
+apiVersion: tacit.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: batch, namespace: shop}
+spec:
+  targetSelectors: [{group: tacit.dev, kind: Workload, matchLabels: {app: batch}}]
+  action: Deny
+";
+
+fn change(text: &str) -> InputDelta {
+    let upsert = |object: tacit_api::Located<tacit_api::Object>| Upsert {
+        key: object.value.key(),
+        written: Written::Ok(Box::new(object)),
+        last_good: None,
+        owner: Owner::Directory,
+    };
+    let parsed = tacit_api::parse("mesh.yaml", text);
+    InputDelta {
+        upserts: parsed.objects.into_iter().map(upsert).collect(),
+        ..InputDelta::default()
+    }
+}
+
+fn mesh() -> Compiler {
+    let node = |name: &str, zone: &str| NodeFact {
+        name: NodeName::try_from(name).unwrap(),
+        region: "r".into(),
+        zone: zone.into(),
+        subnet: None,
+        identities: tacit_model::hosting::MayHost::any(),
+    };
+    let mut compiler = Compiler::default();
+    compiler.apply(InputDelta {
+        nodes: vec![node("host-a", "z1"), node("host-b", "z2")],
+        ..change(MESH)
+    });
+    compiler
+}
+
+fn workload(name: &str, app: &str) -> InputDelta {
+    let spec = "{serviceAccount: web, node: host-a, address: 10.96.0.11}";
+    change(&format!(
+        "apiVersion: tacit.dev/v1alpha1\nkind: Workload\nmetadata: {{name: {name}, \
+         namespace: shop, labels: {{app: {app}}}}}\nspec: {spec}\n"
+    ))
+}
+
+/// True if the change is bounded; it must give what everything gives.
+fn is_narrow(change: InputDelta) -> bool {
+    let mut compiler = mesh();
+    let before = compiler.compiled.clone();
+    let touched = compiler.inputs.clone().take(change.clone());
+    let mut inputs = compiler.inputs.clone();
+    inputs.take(change.clone());
+    let narrow = !touched.all && narrow(&inputs, &before, &touched.objects).is_some();
+    compiler.apply(change);
+    let anew = compiler.anew();
+    assert_eq!(compiler.tables(), anew.tables());
+    assert_eq!(compiler.findings(), anew.findings());
+    assert!(compiler.statuses().eq(anew.statuses()));
+    narrow
+}
+
+#[test]
+fn what_changes_all_the_time_is_bounded() {
+    let web = WorkloadName::parse("shop", "web-1").unwrap();
+    let ready = InputDelta {
+        ready: vec![(web.clone(), BTreeSet::from([80]))],
+        ..InputDelta::default()
+    };
+    let gone = InputDelta {
+        removes: vec![workload_key(&web)],
+        ..InputDelta::default()
+    };
+    assert!(is_narrow(ready));
+    assert!(is_narrow(workload("web-3", "web")));
+    assert!(is_narrow(workload("other", "other")));
+    // The place of the last endpoint there goes with it: the policy's findings may change.
+    assert!(!is_narrow(gone));
+    // A policy lists what it selects.
+    assert!(!is_narrow(workload("batch", "batch")));
+}
+
+#[test]
+fn what_people_write_is_not() {
+    let policy = MESH.split("---").last().unwrap();
+    assert!(policy.contains(Kind::AccessPolicy.as_str()));
+    assert!(!is_narrow(change(policy)));
+}
