@@ -9,9 +9,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use tacit_model::access::{Action, Mode, Rule};
-use tacit_model::tables::{
-    AccessAttachment, AccessRow, DefaultAccess, Protocol, Tenancy, WorkloadRow,
-};
+use tacit_model::snapshot::Attached;
+use tacit_model::tables::{AccessRow, DefaultAccess, Protocol, Tenancy, WorkloadRow};
 use tacit_model::trace::Trace;
 use tacit_model::{Provenance, Snapshot, SpiffeId, WorkspaceName};
 
@@ -253,21 +252,16 @@ struct Target<'a> {
 
 impl<'a> Target<'a> {
     fn new(s: &'a Snapshot, local: &'a WorkloadRow, port: u16) -> Self {
-        let applies = |attachment: &&AccessAttachment| match &attachment.through {
+        let applies = |attached: &&Attached| match &attached.through {
             None => true,
             Some(service) => s.services.get(service).is_some_and(|row| {
                 let mut targets = row.ports.iter().map(|p| p.target_on(local));
                 targets.any(|target| target == Some(port))
             }),
         };
-        let policies = s.class_of(local).map(|class| {
-            let mut rows: Vec<&AccessRow> = class
-                .access
-                .iter()
-                .filter(applies)
-                .filter_map(|attachment| s.access.get(&attachment.policy))
-                .map(AsRef::as_ref)
-                .collect();
+        let policies = s.access_of(&local.class).map(|attached| {
+            let applying = attached.iter().filter(applies);
+            let mut rows: Vec<&AccessRow> = applying.map(|found| found.policy.as_ref()).collect();
             rows.dedup_by(|a, b| a.name == b.name);
             rows
         });
@@ -424,27 +418,32 @@ impl<'a> Target<'a> {
     }
 
     fn rule_matches(&self, rule: &Rule, action: Action, call: &Call<'_>) -> Matched {
+        // What is asked costs less to compare than who asks.
+        let to = rule
+            .to
+            .iter()
+            .map(|to| to_matches(to, self.port, call.operation));
+        let to = match rule.to.is_empty() {
+            true => Matched::Yes,
+            false => strongest(to),
+        };
+        if to == Matched::No {
+            return Matched::No;
+        }
         let mut from = rule.from.iter();
         if !rule.from.is_empty()
             && !from.any(|from| from_matches(self.s, from, action, call.caller))
         {
             return Matched::No;
         }
-        if rule.to.is_empty() {
-            return Matched::Yes;
-        }
-        let matches = rule
-            .to
-            .iter()
-            .map(|to| to_matches(to, self.port, call.operation));
-        match strongest(matches) {
+        match to {
             Matched::OnRequest if !self.is_framed() => match action {
                 // Bytes hold no request: an Allow cannot hold, and a Deny that cannot be
                 // evaluated denies.
                 Action::Allow => Matched::No,
                 Action::Deny => Matched::Yes,
             },
-            matched @ (Matched::No | Matched::OnRequest | Matched::Yes) => matched,
+            Matched::No | Matched::OnRequest | Matched::Yes => to,
         }
     }
 }

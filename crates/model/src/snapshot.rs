@@ -39,6 +39,16 @@ pub struct Snapshot {
     published: HashMap<SocketAddr, (WorkloadName, u16)>,
     endpoints: HashMap<ServiceName, Vec<Arc<WorkloadRow>>>,
     candidates: HashMap<ServiceName, Vec<Candidate>>,
+    attached: HashMap<ClassKey, Vec<Attached>>,
+}
+
+/// An access policy that applies to a class.
+#[derive(Debug)]
+pub struct Attached {
+    /// The policy.
+    pub policy: Arc<AccessRow>,
+    /// Through a Service: only that service's target ports. Absent: every port.
+    pub through: Option<ServiceName>,
 }
 
 /// Why tables are not a state that may be used.
@@ -104,6 +114,7 @@ impl Snapshot {
             published: HashMap::new(),
             endpoints: HashMap::new(),
             candidates: HashMap::new(),
+            attached: HashMap::new(),
         };
         snapshot.close_classes()?;
         snapshot.index_services()?;
@@ -112,7 +123,7 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    fn close_classes(&self) -> Result<(), NotClosed> {
+    fn close_classes(&mut self) -> Result<(), NotClosed> {
         for class in self.classes.values() {
             let row = || format!("class of {}", class.key.namespace);
             for service in &class.services {
@@ -120,14 +131,16 @@ impl Snapshot {
                     return Err(missing(row(), format!("Service {service}")));
                 }
             }
-            for attachment in &class.access {
-                if !self.access.contains_key(&attachment.policy) {
-                    return Err(missing(
-                        row(),
-                        format!("AccessPolicy {}", attachment.policy),
-                    ));
-                }
-            }
+            let attached = class.access.iter().map(|attachment| {
+                let policy = self.access.get(&attachment.policy);
+                let wanted = || format!("AccessPolicy {}", attachment.policy);
+                Ok(Attached {
+                    policy: Arc::clone(policy.ok_or_else(|| missing(row(), wanted()))?),
+                    through: attachment.through.clone(),
+                })
+            });
+            let attached = attached.collect::<Result<Vec<_>, _>>()?;
+            self.attached.insert(class.key.clone(), attached);
             if !self.namespaces.contains_key(&class.key.namespace) {
                 return Err(missing(row(), format!("namespace {}", class.key.namespace)));
             }
@@ -252,6 +265,12 @@ impl Snapshot {
             return &[];
         }
         self.candidates.get(parent).map_or(&[], Vec::as_slice)
+    }
+
+    /// The access policies of a class, in its order; nothing for a class that is not there.
+    #[must_use]
+    pub fn access_of(&self, class: &ClassKey) -> Option<&[Attached]> {
+        self.attached.get(class).map(Vec::as_slice)
     }
 
     /// The class of a workload of this snapshot.

@@ -4,6 +4,7 @@
 //! Unix sockets, socket options, lock files and limits. Nothing here knows what a mesh is.
 
 mod command;
+pub mod cpu;
 pub mod error;
 pub mod fdpass;
 pub mod limits;
