@@ -9,6 +9,7 @@
 mod access;
 mod failover;
 mod health;
+mod observed;
 mod reference;
 mod replay;
 mod resilience;
