@@ -9,6 +9,7 @@
 mod access;
 mod failover;
 mod health;
+mod measure;
 mod observed;
 mod reference;
 mod replay;
