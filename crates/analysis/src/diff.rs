@@ -26,6 +26,8 @@
 //!   rule, and who lets in what arrives, each as the backend sees it.
 //!
 //! Not covered: calls to a workload by its own address, and the speed with which shares move.
+//!
+//! [`Counter`] says how many observed requests each difference concerns.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,9 +41,12 @@ use crate::compiled::{Compiled, Line};
 mod access;
 mod callers;
 mod limits;
+mod observed;
 mod requests;
 mod routed;
 mod routes;
+
+pub use observed::{Counter, Observations};
 
 /// What differs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -51,6 +56,9 @@ pub struct Diff {
     pub changes: Vec<Change>,
     /// What has no answer in one of the states, and why.
     pub unknown: Vec<String>,
+    /// The observed requests, if some were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observations>,
 }
 
 /// Calls of which another outcome is the same for all.
@@ -78,6 +86,9 @@ pub struct Change {
     /// The rule of a route that the requests follow, if it is not the one that decides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<Provenance>,
+    /// How many observed requests it concerns, if some were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed: Option<u64>,
 }
 
 /// What differs.
@@ -217,6 +228,7 @@ fn plain(destination: String, change: Kind) -> Change {
         by: None,
         line: None,
         rule: None,
+        observed: None,
     }
 }
 

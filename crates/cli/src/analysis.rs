@@ -5,14 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tacit_analysis::call::percent;
-use tacit_analysis::diff::{Change, Diff, Kind};
 use tacit_analysis::policy_test::{CaseResult, Report, run};
 use tacit_analysis::simulate::{Flow, Simulation, Through, Traffic};
 use tacit_analysis::{Compiled, Down};
 use tacit_api::{Located, Parsed, PolicyTest};
 use tacit_model::finding::Finding;
 
-use crate::args::{DiffArgs, Format, SimulateArgs, TestArgs};
+use crate::args::{Format, SimulateArgs, TestArgs};
 use crate::failure::Failure;
 use crate::files;
 use crate::output;
@@ -48,7 +47,7 @@ pub(crate) fn test(args: &TestArgs) -> Result<ExitCode, Failure> {
 }
 
 /// The mesh that files describe; files that would not all be in force are no base for answers.
-fn compile(files: &[(Arc<str>, Parsed)]) -> Result<Compiled, Failure> {
+pub(crate) fn compile(files: &[(Arc<str>, Parsed)]) -> Result<Compiled, Failure> {
     let compiled = Compiled::of_files(files, files::now())
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let errors: Vec<Finding> = compiled.errors().cloned().collect();
@@ -202,88 +201,4 @@ fn traffic(traffic: &Traffic) -> String {
             each.collect::<Vec<_>>().join(", ")
         }
     }
-}
-
-/// Says which outcomes differ.
-pub(crate) fn diff(args: &DiffArgs) -> Result<ExitCode, Failure> {
-    let before = compile(&files::parse_all(&args.against)?)?;
-    let after = compile(&files::parse_all(&args.file)?)?;
-    let diff = tacit_analysis::diff::diff(&before, &after);
-    let is_same = diff.changes.is_empty() && diff.unknown.is_empty();
-    if args.output != Format::Table || !is_same {
-        output::data(&output::formatted(args.output, &diff, || diff_text(&diff))?);
-    } else {
-        output::note("no call to a service has another outcome");
-    }
-    Ok(if is_same {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
-}
-
-fn diff_text(diff: &Diff) -> String {
-    let mut text = String::new();
-    let mut destination = "";
-    for change in &diff.changes {
-        if change.destination != destination {
-            destination = &change.destination;
-            text.push_str(&format!("\n{destination}\n"));
-        }
-        text.push_str(&change_text(change));
-    }
-    for why in &diff.unknown {
-        text.push_str(&format!("\nno answer: {why}\n"));
-    }
-    text.trim_start().to_owned()
-}
-
-/// Callers in one line of a table; JSON has them all.
-const CALLERS: usize = 8;
-
-fn change_text(change: &Change) -> String {
-    let word = match change.change {
-        Kind::Added => return "  new\n".to_owned(),
-        Kind::Removed => return "  gone\n".to_owned(),
-        Kind::Rerouted => "goes to",
-        Kind::Rewritten => "arrives as",
-        Kind::NewlyAllowed => "newly allowed",
-        Kind::NewlyDenied => "newly denied",
-        Kind::Limits => "timeouts and tries",
-        Kind::Routes => "served by",
-        Kind::Settings => "settings",
-    };
-    let Change {
-        before,
-        after,
-        places,
-        ..
-    } = change;
-    let mut text = format!("  {word}: {before} -> {after}\n");
-    let shown = change.callers.iter().take(CALLERS).map(String::as_str);
-    let mut shown: Vec<&str> = shown.collect();
-    let more = format!("{} more", change.callers.len().saturating_sub(CALLERS));
-    if change.callers.len() > CALLERS {
-        shown.push(&more);
-    }
-    if !shown.is_empty() {
-        text.push_str(&format!("    for {}\n", shown.join(", ")));
-    }
-    if !places.is_empty() {
-        text.push_str(&format!("    at {}\n", places.join(", ")));
-    }
-    for request in &change.requests {
-        text.push_str(&format!("    {request}\n"));
-    }
-    if let Some(rule) = &change.rule {
-        text.push_str(&format!("    following {rule}\n"));
-    }
-    if let Some(by) = &change.by {
-        let line = change.line.as_ref();
-        let line = line
-            .map(|line| format!(" at {}", line.position))
-            .unwrap_or_default();
-        text.push_str(&format!("    by {by}{line}\n"));
-    }
-    text
 }

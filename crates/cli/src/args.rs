@@ -11,6 +11,10 @@ use tacit_model::Namespace;
 use tacit_model::hosting::{IdentityPattern, InvalidPattern};
 use tacit_model::names::InvalidName;
 
+mod diff;
+
+pub(crate) use diff::DiffArgs;
+
 /// A service mesh that applications never have to mention.
 ///
 /// A mesh of your own is three commands:
@@ -41,11 +45,6 @@ Examples:
   tacit run --as shop/hello --port http:8080 -- python3 -m http.server 8080
   tacit run --as shop/web -- curl -s http://hello.shop/
   tacit run --as shop/hello --port http:8080 --publish 8080 -- ./server";
-
-const DIFF_EXAMPLES: &str = "\
-Examples:
-  tacit diff -f new/ --against mesh/
-  git worktree add /tmp/before main && tacit diff -f mesh/ --against /tmp/before/mesh/";
 
 const SIMULATE_EXAMPLES: &str = "\
 Examples:
@@ -395,20 +394,6 @@ pub(crate) struct RunArgs {
     /// The program and its arguments.
     #[arg(last = true, required = true, num_args = 1..)]
     pub(crate) command: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = DIFF_EXAMPLES)]
-pub(crate) struct DiffArgs {
-    /// A file or directory of YAML with the mesh as it would be; may be repeated.
-    #[arg(short, long, required = true)]
-    pub(crate) file: Vec<PathBuf>,
-    /// A file or directory of YAML with the mesh as it is; may be repeated.
-    #[arg(long, required = true)]
-    pub(crate) against: Vec<PathBuf>,
-    /// How to print.
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub(crate) output: Format,
 }
 
 #[derive(Args, Debug)]

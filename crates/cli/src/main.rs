@@ -7,6 +7,7 @@ use clap::Parser;
 mod analysis;
 mod args;
 mod completions;
+mod diff;
 mod dirs;
 mod explain;
 mod failure;
@@ -46,7 +47,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Control(args) => roles::control(&place, args),
         Command::Delete(args) => objects::delete(&place, &args),
         Command::Demo(args) => roles::demo(args),
-        Command::Diff(args) => analysis::diff(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Down => up::down(&place),
         Command::Explain(args) => explain::explain(&args),
         Command::Get(args) => objects::get(&place, &args),

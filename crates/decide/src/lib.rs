@@ -14,6 +14,7 @@ pub mod destination;
 mod failover;
 pub mod health;
 mod matching;
+pub mod observed;
 pub mod offline;
 pub mod path;
 pub mod permit;

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use tacit_model::candidates::Candidates;
 use tacit_model::route::{
     Action, Backend, BackendTo, Candidate, PathChange, PathMatch, Redirect, RouteMatch,
 };
 use tacit_model::tables::{Protocol, WorkloadRow};
-use tacit_model::{Dice, Snapshot};
+use tacit_model::{Dice, Namespace, Snapshot};
 
 use crate::denial::{Denial, DenialKind};
 use crate::destination::ServiceTarget;
@@ -101,20 +102,24 @@ fn matched<'a>(
     parent: &'a ServiceTarget,
     head: &RouteHead<'_>,
 ) -> Result<&'a Candidate, Routed> {
-    let mut is_routed = false;
-    for candidate in applicable(s, source, parent) {
-        is_routed = true;
-        if candidate
-            .conditions()
-            .is_some_and(|found| matches(found, head))
-        {
-            return Ok(candidate);
-        }
-    }
-    if !is_routed {
-        return Err(Routed::Direct);
-    }
     let name = &parent.service.name;
+    let port = parent.port.port;
+    let holder = s
+        .routes_at(name)
+        .and_then(|all| Some((all, holder(all, source, parent)?)));
+    let Some((all, namespace)) = holder else {
+        return Err(Routed::Direct);
+    };
+    let mut here = all
+        .at(head.path)
+        .filter(|found| counts(found, namespace, port));
+    let fits = |found: &&Candidate| {
+        let conditions = found.conditions();
+        conditions.is_some_and(|conditions| matches(conditions, head))
+    };
+    if let Some(found) = here.find(fits) {
+        return Ok(found);
+    }
     let reason = format!(
         "no rule of the routes of {name} matches {} {}",
         head.method, head.path
@@ -128,23 +133,36 @@ pub fn follows_routes(s: &Snapshot, parent: &ServiceTarget) -> bool {
     parent.port.protocol == Protocol::Http && !s.route_candidates(&parent.service.name).is_empty()
 }
 
-/// The matches that count for this caller, the first first: those of routes in its own namespace
-/// (a consumer's), else those of routes in the namespace of the service.
+/// The matches that count for this caller, the first first.
 pub(crate) fn applicable<'a>(
     s: &'a Snapshot,
     source: &'a WorkloadRow,
     parent: &'a ServiceTarget,
 ) -> impl Iterator<Item = &'a Candidate> {
-    let all = s.route_candidates(&parent.service.name);
-    let here = move |candidate: &&Candidate| {
-        let port = candidate.route.key.port;
-        port.is_none_or(|port| port == parent.port.port)
-    };
+    let found = s.routes_at(&parent.service.name);
+    let found = found.and_then(|all| Some((all, holder(all, source, parent)?)));
+    let port = parent.port.port;
+    found.into_iter().flat_map(move |(all, namespace)| {
+        let all = all.all().iter();
+        all.filter(move |found| counts(found, namespace, port))
+    })
+}
+
+/// Whose routes count for this caller: those of its own namespace (a consumer's), else those of
+/// the namespace of the service; nothing if there are none.
+fn holder<'a>(
+    all: &Candidates,
+    source: &'a WorkloadRow,
+    parent: &'a ServiceTarget,
+) -> Option<&'a Namespace> {
     let (own, home) = (&source.class.namespace, &parent.service.name.namespace);
-    let is_of = |namespace| move |found: &&Candidate| &found.route.namespace == namespace;
-    let has_own = all.iter().filter(here).any(|found| is_of(own)(&found));
-    let namespace = if has_own { own } else { home };
-    all.iter().filter(here).filter(is_of(namespace))
+    let mut holders = [own, home].into_iter();
+    holders.find(|namespace| all.has_of(namespace, parent.port.port))
+}
+
+fn counts(candidate: &Candidate, namespace: &Namespace, port: u16) -> bool {
+    let route = &candidate.route;
+    route.namespace == *namespace && route.key.port.is_none_or(|of| of == port)
 }
 
 fn matches(conditions: &RouteMatch, head: &RouteHead<'_>) -> bool {

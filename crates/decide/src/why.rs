@@ -10,7 +10,8 @@ use tacit_model::route::Candidate;
 use tacit_model::tables::{ClassKey, Protocol, WorkloadRow};
 use tacit_model::trace::Trace;
 use tacit_model::{
-    Dice, Locality, Now, Provenance, ServiceName, Snapshot, Sourced, SpiffeId, WorkloadName,
+    Dice, Locality, Namespace, Now, Provenance, ServiceName, Snapshot, Sourced, SpiffeId,
+    WorkloadName,
 };
 
 use crate::authorize::{
@@ -421,7 +422,7 @@ pub fn resolve(
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(SocketAddr::new(address, port));
     }
-    let service = service_named(host, source)
+    let service = service_named(host, &source.class.namespace)
         .and_then(|name| s.services.get(&name))
         .ok_or_else(|| {
             let reason = format!("there is no service {host:?} in the mesh");
@@ -457,13 +458,13 @@ pub fn access(
 }
 
 /// `svc`, `svc.ns`, `svc.ns.svc` or `svc.ns.svc.cluster.local`, as the caller's resolver reads it.
-fn service_named(host: &str, source: &WorkloadRow) -> Option<ServiceName> {
+pub(crate) fn service_named(host: &str, own: &Namespace) -> Option<ServiceName> {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let host = host.strip_suffix(".svc.cluster.local").unwrap_or(&host);
     let host = host.strip_suffix(".svc").unwrap_or(host);
     match host.split_once('.') {
         Some((name, namespace)) => ServiceName::parse(namespace, name).ok(),
-        None => ServiceName::parse(source.class.namespace.as_str(), host).ok(),
+        None => ServiceName::parse(own.as_str(), host).ok(),
     }
 }
 

@@ -9,6 +9,8 @@
 mod access;
 mod failover;
 mod health;
+mod measure;
+mod observed;
 mod replay;
 mod resilience;
 mod retry;

@@ -248,6 +248,17 @@ impl World {
         self.put(Row::Access(Arc::new(row)));
     }
 
+    /// Puts the workloads of class `app` behind one more service of their namespace.
+    pub(crate) fn also_behind(&mut self, app: &str, service: &str, ns: &str) {
+        let key = RowKey::Class(class_key(ns, app, app));
+        let Some(Row::Class(class)) = self.tables.0.get_mut(&key) else {
+            panic!("no class of {app} in {ns}");
+        };
+        Arc::make_mut(class)
+            .services
+            .insert(service_name(service, ns));
+    }
+
     pub(crate) fn build(&self) -> Snapshot {
         Snapshot::build(Generation::default(), &self.tables).unwrap()
     }

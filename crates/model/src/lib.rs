@@ -5,6 +5,7 @@
 //! A value that exists is valid: newtypes own their `TryFrom<&str>`.
 
 pub mod access;
+pub mod candidates;
 pub mod event;
 pub mod failover;
 pub mod finding;

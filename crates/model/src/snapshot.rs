@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::candidates::Candidates;
 use crate::generation::Generation;
 use crate::names::{Namespace, PolicyName, ServiceName, WorkloadName};
 use crate::route::{Action, BackendTo, Candidate, RouteKey, RouteRow};
@@ -38,7 +39,7 @@ pub struct Snapshot {
     workload_by_address: HashMap<IpAddr, WorkloadName>,
     published: HashMap<SocketAddr, (WorkloadName, u16)>,
     endpoints: HashMap<ServiceName, Vec<Arc<WorkloadRow>>>,
-    candidates: HashMap<ServiceName, Vec<Candidate>>,
+    candidates: HashMap<ServiceName, Candidates>,
     attached: HashMap<ClassKey, Vec<Attached>>,
 }
 
@@ -191,6 +192,7 @@ impl Snapshot {
     }
 
     fn index_routes(&mut self) -> Result<(), NotClosed> {
+        let mut by_parent: HashMap<ServiceName, Vec<Candidate>> = HashMap::new();
         for route in self.routes.values() {
             let known = |service| self.services.contains_key(service);
             let parent = &route.key.parent;
@@ -208,12 +210,13 @@ impl Snapshot {
                     return Err(missing(row, format!("Service {service}")));
                 }
             }
-            let candidates = self.candidates.entry(parent.clone()).or_default();
+            let candidates = by_parent.entry(parent.clone()).or_default();
             candidates.extend(Candidate::all_of(route));
         }
-        for candidates in self.candidates.values_mut() {
-            candidates.sort_by_cached_key(Candidate::rank);
-        }
+        let indexed = by_parent.into_iter();
+        self.candidates = indexed
+            .map(|(parent, all)| (parent, Candidates::new(all)))
+            .collect();
         Ok(())
     }
 
@@ -260,11 +263,17 @@ impl Snapshot {
     /// Every match of every route at a service, the one that comes first first.
     #[must_use]
     pub fn route_candidates(&self, parent: &ServiceName) -> &[Candidate] {
+        self.routes_at(parent).map_or(&[], Candidates::all)
+    }
+
+    /// The matches at a service by path, if it has routes.
+    #[must_use]
+    pub fn routes_at(&self, parent: &ServiceName) -> Option<&Candidates> {
         // Most meshes' services have none, and this is asked for each request.
         if self.candidates.is_empty() {
-            return &[];
+            return None;
         }
-        self.candidates.get(parent).map_or(&[], Vec::as_slice)
+        self.candidates.get(parent)
     }
 
     /// The access policies of a class, in its order; nothing for a class that is not there.

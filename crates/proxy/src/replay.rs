@@ -1,30 +1,22 @@
 //! Reads a decision log and makes each of its decisions again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::io;
+use std::path::Path;
 
 use serde_json::Value;
 use tacit_decide::record::{Decision, Record};
 use tacit_decide::replay::again;
-use tacit_model::{Generation, Snapshot};
+use tacit_model::Generation;
 
-use crate::decision_log::{Line, generations_of};
-use crate::generation;
+use crate::decision_log::Line;
+use crate::log_lines::{Generations, LogLines, Numbers};
 
 /// Differences that are shown; the others are counted.
 const SHOWN: usize = 10;
 /// Fields that are shown of one difference.
 const FIELDS: usize = 10;
-/// Longest line: a decision over 10,000 endpoints is about 4 MB.
-const MAX_LINE: u64 = 16 << 20;
-/// A generation of 100,000 workloads is about 40 MB; anything larger is not one.
-const MAX_GENERATION: u64 = 256 << 20;
-/// Generations that are held at once: neighbours in the log overlap while workers change over.
-const HELD: usize = 8;
 
 /// What came of a replay.
 #[derive(Debug, Default)]
@@ -51,29 +43,14 @@ pub struct Count {
 
 /// Replays a log. The error says why it cannot be read at all.
 pub fn replay(log: &Path) -> io::Result<Report> {
-    let mut lines = BufReader::new(File::open(log)?);
+    let mut lines = LogLines::open(log)?;
     let mut replay = Replay {
-        generations: Generations {
-            directory: generations_of(log),
-            held: VecDeque::new(),
-        },
+        generations: Generations::of(log),
         numbers: Numbers::default(),
         report: Report::default(),
     };
-    let mut line = Vec::new();
-    let mut number = 0_u64;
-    loop {
-        line.clear();
-        number += 1;
-        (&mut lines)
-            .take(MAX_LINE)
-            .read_until(b'\n', &mut line)
-            .map_err(|e| io::Error::new(e.kind(), format!("line {number}: {e}")))?;
-        // A line without its end is still being written.
-        if line.pop() != Some(b'\n') {
-            break;
-        }
-        replay.line(number, &line);
+    while let Some(line) = lines.next()? {
+        replay.line(line);
     }
     Ok(replay.end())
 }
@@ -85,8 +62,8 @@ struct Replay {
 }
 
 impl Replay {
-    fn line(&mut self, number: u64, line: &[u8]) {
-        match serde_json::from_slice(line) {
+    fn line(&mut self, line: Result<Line, String>) {
+        match line {
             Ok(Line::Begin { .. }) => {
                 self.close_run(None);
                 self.report.runs += 1;
@@ -107,7 +84,7 @@ impl Replay {
                 self.close_run(Some(decisions));
                 self.report.ended += 1;
             }
-            Err(error) => self.report.unreadable(format!("line {number}: {error}")),
+            Err(why) => self.report.unreadable(why),
         }
     }
 
@@ -142,70 +119,6 @@ impl Replay {
     fn end(mut self) -> Report {
         self.close_run(None);
         self.report
-    }
-}
-
-/// Which numbers of a run were there; they come nearly in order.
-#[derive(Debug, Default)]
-struct Numbers {
-    /// All below it were there.
-    next: u64,
-    above: BTreeSet<u64>,
-}
-
-impl Numbers {
-    /// False if it was there already.
-    fn add(&mut self, number: u64) -> bool {
-        if number < self.next || !self.above.insert(number) {
-            return false;
-        }
-        while self.above.remove(&self.next) {
-            self.next += 1;
-        }
-        true
-    }
-
-    /// How many are missing of this many, or of all up to the highest that was there.
-    fn missing(&self, decisions: Option<u64>) -> u64 {
-        let highest = self.above.last().map_or(self.next, |last| last + 1);
-        let there = self.next + u64::try_from(self.above.len()).unwrap_or(u64::MAX);
-        highest.max(decisions.unwrap_or(0)) - there
-    }
-}
-
-/// The generations beside a log.
-struct Generations {
-    directory: PathBuf,
-    /// The latest last.
-    held: VecDeque<(Generation, Result<Arc<Snapshot>, String>)>,
-}
-
-impl Generations {
-    fn get(&mut self, generation: Generation) -> Result<Arc<Snapshot>, String> {
-        if let Some((_, found)) = self.held.iter().find(|(held, _)| *held == generation) {
-            return found.clone();
-        }
-        let loaded = self.load(generation);
-        self.held.push_back((generation, loaded.clone()));
-        if self.held.len() > HELD {
-            self.held.pop_front();
-        }
-        loaded
-    }
-
-    fn load(&self, generation: Generation) -> Result<Arc<Snapshot>, String> {
-        let path = self.directory.join(generation.to_string());
-        let told = |why: &dyn fmt::Display| format!("{}: {why}", path.display());
-        let file = File::open(&path).map_err(|e| told(&e))?;
-        let mut content = Vec::new();
-        let mut limited = file.take(MAX_GENERATION);
-        limited.read_to_end(&mut content).map_err(|e| told(&e))?;
-        let snapshot = generation::open(&content).map_err(|e| told(&e))?.snapshot;
-        if snapshot.generation != generation {
-            let other = snapshot.generation;
-            return Err(told(&format!("it holds generation {other}")));
-        }
-        Ok(Arc::new(snapshot))
     }
 }
 

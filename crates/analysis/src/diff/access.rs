@@ -236,8 +236,8 @@ pub(super) fn keys<'a>(groups: &'a [Group<'_>]) -> Vec<Key<'a>> {
         .collect()
 }
 
-type Sides<'g, 'a> = (&'g [Group<'a>], &'g [Group<'a>]);
-type What = (Level, Level, Option<Provenance>);
+pub(super) type Sides<'g, 'a> = (&'g [Group<'a>], &'g [Group<'a>]);
+pub(super) type What = (Level, Level, Option<Provenance>);
 
 /// What differs between those who serve before and after.
 fn changed(
@@ -255,13 +255,8 @@ fn changed(
         };
         for index in requests.all() {
             let request = requests.get(index);
-            let levels = (
-                Level::of(old, &before, &request),
-                Level::of(new, &after, &request),
-            );
-            if levels.0 != levels.1 {
-                let by = by(levels, sides, (&before, &after), &request);
-                let what = found.entry((levels.0, levels.1, by)).or_default();
+            if let Some(what) = verdict(sides, (&before, &after), &request) {
+                let what = found.entry(what).or_default();
                 what.entry(number).or_default().insert(index);
             }
         }
@@ -274,11 +269,7 @@ fn changed(
     });
     let change = |((before, after, by), some, who): (What, BTreeSet<Index>, Vec<usize>)| Change {
         destination: to.destination.to_owned(),
-        change: if before < after {
-            Kind::NewlyAllowed
-        } else {
-            Kind::NewlyDenied
-        },
+        change: kind(before, after),
         callers: match who.len() == callers.len() {
             true => Vec::new(),
             false => who
@@ -295,8 +286,18 @@ fn changed(
             .and_then(|by| both.after.line(by).or_else(|| both.before.line(by))),
         by,
         rule: None,
+        observed: None,
     };
     each.map(change).collect()
+}
+
+/// More is let in, or less.
+pub(super) fn kind(before: Level, after: Level) -> Kind {
+    if before < after {
+        Kind::NewlyAllowed
+    } else {
+        Kind::NewlyDenied
+    }
 }
 
 fn both_callers(sort: &Sort, (old, new): Sides<'_, '_>) -> Option<(Caller, Caller)> {
@@ -312,6 +313,23 @@ pub(super) fn together(
         together.entry(requests).or_default().push(number);
     }
     together.into_iter().collect()
+}
+
+/// What differs for one caller and request; nothing if it is the same.
+pub(super) fn verdict(
+    sides: Sides<'_, '_>,
+    (before, after): (&Caller, &Caller),
+    request: &Request<'_>,
+) -> Option<What> {
+    let (old, new) = sides;
+    let levels = (
+        Level::of(old, before, request),
+        Level::of(new, after, request),
+    );
+    (levels.0 != levels.1).then(|| {
+        let by = by(levels, sides, (before, after), request);
+        (levels.0, levels.1, by)
+    })
 }
 
 /// What denies now; or what allows now, else what denied before.

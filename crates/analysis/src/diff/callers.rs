@@ -20,11 +20,26 @@ enum Domain {
     Other(TrustDomain),
 }
 
+/// Whom a sort stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stands {
+    Account(Domain, Namespace, ServiceAccount),
+    /// Accounts of a namespace that are not mentioned.
+    Others(Domain, Namespace),
+    /// Those of namespaces that are not mentioned.
+    Elsewhere(Domain),
+    /// Those of trust domains that are not mentioned.
+    OtherDomains,
+    /// Callers without a certificate.
+    Nobody,
+}
+
 /// A sort of caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sort {
     /// `None`: without a certificate.
     identity: Option<(Domain, Namespace, ServiceAccount)>,
+    stands: Stands,
     address: IpAddr,
     /// For people.
     pub(super) label: String,
@@ -136,50 +151,109 @@ pub(super) fn all(both: Both<'_>) -> Vec<Sort> {
     let mentioned = Mentioned::of(both);
     let addresses = addresses(&mentioned.ranges);
     let mut sorts = Vec::new();
-    let mut add = |identity: Option<(Domain, Namespace, ServiceAccount)>, label: &str| {
+    let mut add = |identity: Option<(Domain, Namespace, ServiceAccount)>, stands, label: &str| {
         for address in &addresses {
             let at = piece(&mentioned.ranges, *address);
             sorts.push(Sort {
                 is_local: matches!(&identity, Some((Domain::Local, _, _))),
                 identity: identity.clone(),
+                stands: Stands::clone(&stands),
                 address: *address,
                 label: format!("{label}{at}"),
             });
         }
     };
-    for (namespace, account, label) in identities(&mentioned) {
-        add(
-            Some((Domain::Local, namespace.clone(), account.clone())),
-            &label,
-        );
+    for one in identities(&mentioned) {
+        add(one.id(Domain::Local), one.stands(Domain::Local), &one.label);
         for domain in &mentioned.domains {
-            let label = format!("{label} of {domain}");
-            let domain = Domain::Other(domain.clone());
-            add(Some((domain, namespace.clone(), account.clone())), &label);
+            let label = format!("{} of {domain}", one.label);
+            let domain = || Domain::Other(domain.clone());
+            add(one.id(domain()), one.stands(domain()), &label);
         }
     }
     // Names of a domain that no rule mentions match nothing: one of them stands for all.
-    let locals = both
-        .states()
-        .map(|state| state.snapshot.mesh.trust_domain.clone());
+    let locals = locals(both);
     let known = |d: &TrustDomain| mentioned.domains.contains(d) || locals.contains(d);
-    let other = Mentioned::other(known);
-    if let (Some(domain), Some((ns, account, _))) = (other, identities(&mentioned).pop()) {
-        add(
-            Some((Domain::Other(domain), ns, account)),
-            "any other trust domain",
-        );
+    if let (Some(domain), Some(one)) = (Mentioned::other(known), identities(&mentioned).pop()) {
+        let id = one.id(Domain::Other(domain));
+        add(id, Stands::OtherDomains, "any other trust domain");
     }
-    add(None, "callers without a certificate");
+    add(None, Stands::Nobody, "callers without a certificate");
     sorts
 }
 
+fn locals(both: Both<'_>) -> [TrustDomain; 2] {
+    both.states()
+        .map(|state| state.snapshot.mesh.trust_domain.clone())
+}
+
+/// All sorts, and which of them stands for a caller.
+pub(super) struct Sorts {
+    all: Vec<Sort>,
+    ranges: BTreeSet<Cidr>,
+    locals: [TrustDomain; 2],
+}
+
+impl Sorts {
+    pub(super) fn new(both: Both<'_>) -> Self {
+        Self {
+            all: all(both),
+            ranges: Mentioned::of(both).ranges,
+            locals: locals(both),
+        }
+    }
+
+    /// The sort of a caller; each has one.
+    pub(super) fn of(&self, identity: Option<&SpiffeId>, address: IpAddr) -> Option<&Sort> {
+        let pieces = pieces(&self.ranges, address);
+        let here = |stands: &Stands| {
+            let mut found = self.all.iter().filter(|sort| sort.stands == *stands);
+            found.find(|sort| pieces == self::pieces(&self.ranges, sort.address))
+        };
+        let Some(id) = identity else {
+            return here(&Stands::Nobody);
+        };
+        let domain = match self.locals.contains(&id.trust_domain) {
+            true => Domain::Local,
+            false => Domain::Other(id.trust_domain.clone()),
+        };
+        let (namespace, account) = (id.namespace.clone(), id.service_account.clone());
+        here(&Stands::Account(domain.clone(), namespace.clone(), account))
+            .or_else(|| here(&Stands::Others(domain.clone(), namespace)))
+            .or_else(|| here(&Stands::Elsewhere(domain)))
+            .or_else(|| here(&Stands::OtherDomains))
+    }
+}
+
+/// An account that stands for itself or for others.
+struct Identity {
+    namespace: Namespace,
+    account: ServiceAccount,
+    stands: fn(Domain, Namespace, ServiceAccount) -> Stands,
+    label: String,
+}
+
+impl Identity {
+    #[expect(clippy::unnecessary_wraps, reason = "a caller may have none")]
+    fn id(&self, domain: Domain) -> Option<(Domain, Namespace, ServiceAccount)> {
+        Some((domain, self.namespace.clone(), self.account.clone()))
+    }
+
+    fn stands(&self, domain: Domain) -> Stands {
+        (self.stands)(domain, self.namespace.clone(), self.account.clone())
+    }
+}
+
 /// Each account that is mentioned, another one of each namespace, and one of another namespace.
-fn identities(mentioned: &Mentioned) -> Vec<(Namespace, ServiceAccount, String)> {
-    let mut all: Vec<(Namespace, ServiceAccount, String)> = Vec::new();
+fn identities(mentioned: &Mentioned) -> Vec<Identity> {
+    let mut all: Vec<Identity> = Vec::new();
     for (namespace, account) in &mentioned.accounts {
-        let label = format!("{namespace}/{account}");
-        all.push((namespace.clone(), account.clone(), label));
+        all.push(Identity {
+            namespace: namespace.clone(),
+            account: account.clone(),
+            stands: Stands::Account,
+            label: format!("{namespace}/{account}"),
+        });
     }
     let elsewhere = Mentioned::other(|ns: &Namespace| mentioned.namespaces.contains(ns));
     for namespace in mentioned.namespaces.iter().chain(&elsewhere) {
@@ -187,12 +261,20 @@ fn identities(mentioned: &Mentioned) -> Vec<(Namespace, ServiceAccount, String)>
             let key = (namespace.clone(), account.clone());
             mentioned.accounts.contains(&key)
         };
-        let label = match mentioned.namespaces.contains(namespace) {
-            true => format!("other accounts of {namespace}"),
-            false => "accounts of other namespaces".to_owned(),
-        };
-        let account = Mentioned::other(known);
-        all.extend(account.map(|account| (namespace.clone(), account, label)));
+        let is_known = mentioned.namespaces.contains(namespace);
+        let other = Mentioned::other(known);
+        all.extend(other.map(|account| Identity {
+            namespace: namespace.clone(),
+            account,
+            stands: match is_known {
+                true => |domain, namespace, _| Stands::Others(domain, namespace),
+                false => |domain, _, _| Stands::Elsewhere(domain),
+            },
+            label: match is_known {
+                true => format!("other accounts of {namespace}"),
+                false => "accounts of other namespaces".to_owned(),
+            },
+        }));
     }
     all
 }
@@ -207,17 +289,17 @@ fn addresses(ranges: &BTreeSet<Cidr>) -> Vec<IpAddr> {
         points.insert(range.network);
         points.extend(behind(range));
     }
-    let pieces = |address: &IpAddr| -> Vec<bool> {
-        ranges
-            .iter()
-            .map(|range| range.contains(*address))
-            .collect()
-    };
     let mut seen = BTreeSet::new();
     points
         .into_iter()
-        .filter(|address| seen.insert(pieces(address)))
+        .filter(|address| seen.insert(pieces(ranges, *address)))
         .collect()
+}
+
+/// Which ranges hold an address.
+fn pieces(ranges: &BTreeSet<Cidr>, address: IpAddr) -> Vec<bool> {
+    let holds = ranges.iter().map(|range| range.contains(address));
+    holds.collect()
 }
 
 /// The piece of an address in words. Of ranges that hold it, one is inside the next.

@@ -5,10 +5,13 @@ use std::fmt::Debug;
 
 use tacit_decide::resilience::effective;
 use tacit_model::resilience::Resilience;
+use tacit_model::tables::ServiceRow;
 use tacit_model::{Provenance, ServiceName, Sourced};
 
 use super::callers::Sort;
+use super::observed::Told;
 use super::{Both, Change, Diff, Kind, plain};
+use crate::call::Caller;
 
 /// A field that differs: what it was, what it is, and who says so.
 pub(super) type Difference = (String, String, Option<Provenance>);
@@ -59,6 +62,25 @@ pub(super) fn compare(
                 ..plain(destination.to_owned(), Kind::Limits)
             }),
     );
+}
+
+/// What differs for one caller.
+pub(super) fn told(
+    both: Both<'_>,
+    [old, new]: [&ServiceRow; 2],
+    [before, after]: &[Caller; 2],
+) -> Vec<Told> {
+    let [a, b] = both.states().map(|state| &state.snapshot);
+    let a = effective(a, old, None, &before.row);
+    let b = effective(b, new, None, &after.row);
+    let told = |(before, after, by)| Told {
+        kind: Kind::Limits,
+        before,
+        after,
+        by,
+        rule: None,
+    };
+    differences(&a, &b).into_iter().map(told).collect()
 }
 
 /// The fields that differ.

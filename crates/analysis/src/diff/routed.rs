@@ -19,9 +19,11 @@ use crate::compiled::Compiled;
 
 mod arrivals;
 mod heads;
+mod observer;
 mod way;
 
 use arrivals::{Place, places};
+pub(super) use observer::Observer;
 use way::Way;
 
 /// Sorts of requests that are tried for one port. Each is asked for every sort of caller, so that
@@ -135,6 +137,14 @@ struct What {
     is_old: bool,
 }
 
+impl What {
+    /// The rule, if another object decides.
+    fn other_rule(&self) -> Option<&Provenance> {
+        let rule = self.rule.as_ref();
+        rule.filter(|rule| self.by.as_ref() != Some(rule))
+    }
+}
+
 /// For each sort of caller the requests.
 type Who = BTreeMap<usize, BTreeSet<Index>>;
 
@@ -183,11 +193,7 @@ impl Asked<'_> {
     /// Where requests go, and what is changed on the way.
     fn goes(&self, ways: &Ways, caller: usize, found: &mut BTreeMap<What, Who>) {
         for (index, [old, new]) in self.chosen.iter().zip(self.of(ways, caller)) {
-            let what = if old.goals != new.goals {
-                what(Kind::Rerouted, [old, new], [old.goes(), new.goes()])
-            } else if old.reaches() && old.arrival != new.arrival {
-                what(Kind::Rewritten, [old, new], [old.changes(), new.changes()])
-            } else {
+            let Some(what) = goes([old, new]) else {
                 continue;
             };
             found
@@ -217,20 +223,9 @@ impl Asked<'_> {
                     .insert(*index);
             }
         }
-        let (_, [before, after]) = &self.callers[caller];
-        for ([old, new], indexes) in pairs.into_values() {
-            let limits = |state: &Compiled, to: &To, way: &Way, caller: &Caller| {
-                let rule = way.by.as_ref().and_then(Candidate::rule);
-                effective(&state.snapshot, &to.0, rule, &caller.row)
-            };
-            let a = limits(self.both.before, self.to.old, old, before);
-            let b = limits(self.both.after, self.to.new, new, after);
-            for (before, after, by) in limits::differences(&a, &b) {
-                let what = What {
-                    by,
-                    is_old: false,
-                    ..what(Kind::Limits, [old, new], [before, after])
-                };
+        let (_, callers) = &self.callers[caller];
+        for (pair, indexes) in pairs.into_values() {
+            for what in limits_of(self.both, self.to, pair, callers) {
                 let who = found.entry(what).or_default();
                 who.entry(caller).or_default().extend(&indexes);
             }
@@ -245,14 +240,8 @@ impl Asked<'_> {
             for (number, (_, callers)) in self.callers.iter().enumerate() {
                 for (index, pair) in self.chosen.iter().zip(self.of(ways, number)) {
                     let request = self.requests.get(*index);
-                    let Some(seen) = place.seen(pair, callers, request.method) else {
+                    let Some(what) = lets_in(place, pair, callers, request.method) else {
                         continue;
-                    };
-                    let [old, new] = pair;
-                    let what = What {
-                        by: seen.by,
-                        is_old: false,
-                        ..what(seen.kind, [old, new], [seen.before, seen.after])
                     };
                     let who = found.entry(what).or_default();
                     who.entry(number).or_default().insert(*index);
@@ -298,10 +287,7 @@ impl Asked<'_> {
             after: what.after.clone(),
             line: what.by.as_ref().and_then(line),
             by: what.by.clone(),
-            rule: what
-                .rule
-                .clone()
-                .filter(|rule| what.by.as_ref() != Some(rule)),
+            rule: what.other_rule().cloned(),
             ..plain(self.to.destination.to_owned(), what.kind)
         }
     }
@@ -318,6 +304,56 @@ fn what(kind: Kind, [old, new]: [&Way; 2], [before, after]: [String; 2]) -> What
         before,
         after,
     }
+}
+
+/// Where a request goes, or what is changed on the way.
+fn goes(ways: [&Way; 2]) -> Option<What> {
+    let [old, new] = ways;
+    if old.goals != new.goals {
+        Some(what(Kind::Rerouted, ways, [old.goes(), new.goes()]))
+    } else if old.reaches() && old.arrival != new.arrival {
+        Some(what(Kind::Rewritten, ways, [old.changes(), new.changes()]))
+    } else {
+        None
+    }
+}
+
+/// Timeouts and further tries of a request that reaches a backend in both states.
+fn limits_of(
+    both: Both<'_>,
+    to: &Pair<'_>,
+    [old, new]: &[Way; 2],
+    [before, after]: &[Caller; 2],
+) -> Vec<What> {
+    let limits = |state: &Compiled, to: &To, way: &Way, caller: &Caller| {
+        let rule = way.by.as_ref().and_then(Candidate::rule);
+        effective(&state.snapshot, &to.0, rule, &caller.row)
+    };
+    let a = limits(both.before, to.old, old, before);
+    let b = limits(both.after, to.new, new, after);
+    let differences = limits::differences(&a, &b).into_iter();
+    let what = |(before, after, by)| What {
+        by,
+        is_old: false,
+        ..what(Kind::Limits, [old, new], [before, after])
+    };
+    differences.map(what).collect()
+}
+
+/// Who lets a request in where it arrives.
+fn lets_in(
+    place: &Place<'_>,
+    ways: &[Way; 2],
+    callers: &[Caller; 2],
+    method: &str,
+) -> Option<What> {
+    let seen = place.seen(ways, callers, method)?;
+    let [old, new] = ways;
+    Some(What {
+        by: seen.by,
+        is_old: false,
+        ..what(seen.kind, [old, new], [seen.before, seen.after])
+    })
 }
 
 /// The services that rows send requests to, with the parent itself.

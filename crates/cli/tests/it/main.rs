@@ -16,6 +16,7 @@ mod installed;
 mod leftovers;
 mod meshes;
 mod observe;
+mod observed;
 mod peers;
 mod person;
 mod probe;

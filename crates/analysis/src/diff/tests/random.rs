@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use tacit_decide::observed::{self, Observed};
 use tacit_decide::why::{Source, caller};
 use tacit_decide::{Peer, State};
 use tacit_model::resilience::Resilience;
-use tacit_model::{Dice, Locality, SpiffeId};
+use tacit_model::{Dice, Locality, ServiceName, SpiffeId};
 
-use super::super::{Diff, Kind};
+use super::super::{Change, Counter, Diff, Kind};
 use crate::Compiled;
 use crate::call::{Caller, Outcome, Reached, Served, Target};
 
@@ -357,7 +358,48 @@ pub(super) fn values(r: &Resilience) -> String {
     )
 }
 
-/// What of a call differs and is not among the differences.
+impl Call {
+    /// As a log would tell it.
+    pub(super) fn observed(&self, state: &Compiled) -> observed::Call {
+        observed::Call {
+            from: observed::From {
+                identity: self.caller(state).peer.identity,
+                address: self.address,
+                place: Some(self.place()),
+            },
+            service: ServiceName::parse("shop", self.service).unwrap(),
+            port: 80,
+            head: Some(observed::Head {
+                method: self.method.to_owned(),
+                path: self.path.to_owned(),
+                host: self.host.to_owned(),
+                query: None,
+                headers: BTreeMap::new(),
+            }),
+        }
+    }
+}
+
+/// The differences that concern one call. None may be without a name.
+pub(super) fn concerned(
+    found: &Diff,
+    (old, new): (&Compiled, &Compiled),
+    call: observed::Call,
+) -> Vec<Change> {
+    let mut counter = Counter::new(old, new, found.clone());
+    counter.add(&Observed::Call(Box::new(call)));
+    let Diff {
+        changes, observed, ..
+    } = counter.end();
+    let all = observed.unwrap();
+    assert_eq!((all.requests, all.unnamed, all.not_covered), (1, 0, 0));
+    let concerned = changes.into_iter().filter(|one| one.observed == Some(1));
+    let concerned: Vec<Change> = concerned.collect();
+    assert_eq!(all.concerned, u64::from(!concerned.is_empty()));
+    concerned
+}
+
+/// What of a call differs and is not among the differences, or the other way about.
 pub(super) fn covers(
     found: &Diff,
     (old, new): (&Compiled, &Compiled),
@@ -387,6 +429,19 @@ pub(super) fn covers(
     {
         return Err("limits".to_owned());
     }
+    let counted = concerned(found, (old, new), call.observed(old));
+    let counts = |kinds: &[Kind]| counted.iter().any(|one| kinds.contains(&one.change));
+    let is_mine = |one: &Change| {
+        (one.callers.is_empty() || one.callers.iter().any(|who| is_it(who)))
+            && (one.places.is_empty() || one.places.contains(&place))
+    };
+    if !counted.iter().all(is_mine) {
+        return Err(format!("another's: {counted:?}"));
+    }
+    let limits_differ = is_local && values(&before.resilience) != values(&after.resilience);
+    if limits_differ != counts(&[Kind::Limits]) {
+        return Err(format!("limits are counted otherwise: {counted:?}"));
+    }
     let (Some(a), Some(b)) = (seen(&before.served), seen(&after.served)) else {
         // What cannot be said in one state is said to be so, unless nothing changed.
         return Ok(());
@@ -399,6 +454,14 @@ pub(super) fn covers(
     let kinds = [Kind::NewlyAllowed, Kind::NewlyDenied];
     if both && a.allowed != b.allowed && !told(&kinds, &destination, &is_it) {
         return Err(format!("access {a:?} {b:?}"));
+    }
+    // What is served in another way when places are lost is a difference, too.
+    let routes_differ = a.places != b.places;
+    if routes_differ && !counts(&[Kind::Routes]) {
+        return Err(format!("routes are not counted: {counted:?}"));
+    }
+    if (both && a.allowed != b.allowed) != counts(&kinds) {
+        return Err(format!("access is counted otherwise: {counted:?}"));
     }
     Ok(())
 }

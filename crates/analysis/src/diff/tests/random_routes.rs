@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use tacit_decide::observed;
 use tacit_decide::path::canonical;
 use tacit_decide::resilience::effective;
 use tacit_decide::route::{every, follows_routes};
 use tacit_decide::{RouteHead, Routed, ServiceTarget};
 use tacit_model::route::{Candidate, Changes};
 
-use super::super::{Diff, Kind};
-use super::random::{ACCOUNTS, Call, METHODS, Random, SERVICES, seen, values};
+use super::super::{Change, Diff, Kind};
+use super::random::{ACCOUNTS, Call, METHODS, Random, SERVICES, concerned, seen, values};
 use crate::Compiled;
 use crate::call::Outcome;
 
@@ -205,6 +206,22 @@ impl Random {
     }
 }
 
+impl Request {
+    /// As a log would tell it.
+    fn observed(&self, state: &Compiled) -> observed::Call {
+        let mut call = self.call.observed(state);
+        if let Some(head) = &mut call.head {
+            head.query = Some(self.query.to_owned());
+            let header = |name: &str| {
+                let value = self.headers.get(name).map(|value| (*value).to_owned());
+                (name.to_owned(), value)
+            };
+            head.headers = ["x-a", "x-b"].map(header).into();
+        }
+        call
+    }
+}
+
 /// What comes of a request.
 struct Came {
     /// Of a million, by where they end.
@@ -328,13 +345,33 @@ pub(super) fn covers(
     if before.goals != after.goals && !told(&[Kind::Rerouted]) {
         return Err(format!("goals {:?} {:?}", before.goals, after.goals));
     }
+    let counted = concerned(found, (old, new), request.observed(old));
+    let counts = |kinds: &[Kind]| counted.iter().any(|one| kinds.contains(&one.change));
+    let counted_otherwise = |what: &str| Err(format!("{what} counted otherwise: {counted:?}"));
+    let is_mine = |one: &Change| {
+        (one.callers.is_empty() || one.callers.iter().any(|who| who.starts_with(&sort)))
+            && (one.places.is_empty() || one.places.contains(&place))
+            && (one.requests.is_empty() || one.requests.iter().any(|line| fits(line, request)))
+    };
+    if !counted.iter().all(is_mine) {
+        return counted_otherwise("another's");
+    }
     let goes_the_same = before.goals == after.goals;
+    if goes_the_same == counts(&[Kind::Rerouted]) {
+        return counted_otherwise("goals");
+    }
+    if (goes_the_same && before.arrives != after.arrives) != counts(&[Kind::Rewritten]) {
+        return counted_otherwise("arrivals");
+    }
     if goes_the_same && before.arrives != after.arrives && !told(&[Kind::Rewritten]) {
         return Err(format!("{:?} {:?}", before.arrives, after.arrives));
     }
     let both = before.limits.is_some() && after.limits.is_some();
     if both && before.limits != after.limits && !told(&[Kind::Limits]) {
         return Err(format!("{:?} {:?}", before.limits, after.limits));
+    }
+    if (both && before.limits != after.limits) != counts(&[Kind::Limits]) {
+        return counted_otherwise("limits");
     }
     let (Some(a), Some(b)) = (&before.access, &after.access) else {
         return Ok(());
@@ -347,7 +384,17 @@ pub(super) fn covers(
     if differs && !told(&[Kind::NewlyAllowed, Kind::NewlyDenied]) {
         return Err(format!("access {a:?} {b:?}"));
     }
-    Ok(())
+    // Between other backends, what is let in is told as another share of all.
+    let is_counted = counts(&[Kind::NewlyAllowed, Kind::NewlyDenied]);
+    let served = |of: &BTreeMap<String, Option<u64>>| {
+        let some = of.iter().filter(|(_, share)| share.is_some());
+        some.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    match served(a) == served(b) {
+        true if differs != is_counted => counted_otherwise("access"),
+        false if differs && !is_counted => counted_otherwise("access"),
+        _ => Ok(()),
+    }
 }
 
 /// True if a line of a difference may mean the request. It is read generously: what "other" means
