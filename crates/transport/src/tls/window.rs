@@ -4,8 +4,9 @@ use std::cell::RefCell;
 
 /// Spares of one worker: a relay over one session uses up to two at once.
 const SPARES: usize = 4;
-/// Larger memory is given back to the allocator: spares may cost 2 MiB per worker at most.
-const LARGEST_SPARE: usize = 512 * 1024;
+/// Larger memory is given back to the allocator: spares may cost 4 MiB per worker at most. What
+/// waits to be sent grows to 400 KiB, for which a vector takes up to twice as much.
+const LARGEST_SPARE: usize = 1024 * 1024;
 
 thread_local! {
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -74,7 +75,7 @@ impl Window {
             return;
         }
         let spare = std::mem::take(&mut self.memory);
-        if spare.len() > LARGEST_SPARE {
+        if spare.capacity() > LARGEST_SPARE {
             return;
         }
         SPARE.with_borrow_mut(|spares| {
