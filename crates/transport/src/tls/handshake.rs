@@ -11,7 +11,7 @@ use rustls::{CommonState, Error, ExtractedSecrets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::stream::{Agreed, KeyUpdates, TlsStream};
+use super::stream::{Agreed, KeyUpdates, Secrets, TlsStream};
 use super::window::Window;
 use super::{Configs, no_name};
 
@@ -42,6 +42,8 @@ pub(super) fn broken(error: Error) -> io::Error {
 /// What the library does alike for both sides, but under two types.
 trait Side {
     type Data;
+    /// A client is offered tickets, which it does not keep: they outlive certificates.
+    const TAKES_TICKETS: bool;
 
     fn process<'c, 'i>(
         &'c mut self,
@@ -55,6 +57,7 @@ trait Side {
 
 impl Side for UnbufferedClientConnection {
     type Data = ClientConnectionData;
+    const TAKES_TICKETS: bool = true;
 
     fn process<'c, 'i>(
         &'c mut self,
@@ -75,6 +78,7 @@ impl Side for UnbufferedClientConnection {
 
 impl Side for UnbufferedServerConnection {
     type Data = ServerConnectionData;
+    const TAKES_TICKETS: bool = false;
 
     fn process<'c, 'i>(
         &'c mut self,
@@ -93,31 +97,13 @@ impl Side for UnbufferedServerConnection {
     }
 }
 
-impl KeyUpdates for KernelConnection<ClientConnectionData> {
-    fn next_sending(&mut self) -> Result<super::stream::Secrets, Error> {
+impl<Data> KeyUpdates for KernelConnection<Data> {
+    fn next_sending(&mut self) -> Result<Secrets, Error> {
         self.update_tx_secret()
     }
 
-    fn next_receiving(&mut self) -> Result<super::stream::Secrets, Error> {
+    fn next_receiving(&mut self) -> Result<Secrets, Error> {
         self.update_rx_secret()
-    }
-
-    fn takes_tickets(&self) -> bool {
-        true
-    }
-}
-
-impl KeyUpdates for KernelConnection<ServerConnectionData> {
-    fn next_sending(&mut self) -> Result<super::stream::Secrets, Error> {
-        self.update_tx_secret()
-    }
-
-    fn next_receiving(&mut self) -> Result<super::stream::Secrets, Error> {
-        self.update_rx_secret()
-    }
-
-    fn takes_tickets(&self) -> bool {
-        false
     }
 }
 
@@ -227,6 +213,7 @@ impl<S: Side> Shaking<S> {
                 .map(|certificate| certificate.clone().into_owned())
                 .collect(),
             alpn: common.alpn_protocol().map(<[u8]>::to_vec),
+            takes_tickets: S::TAKES_TICKETS,
         };
         let (secrets, keys) = self.side.finish().map_err(broken)?;
         TlsStream::new(self.tcp, agreed, secrets, keys, self.received, self.early).map_err(broken)

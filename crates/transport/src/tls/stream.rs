@@ -28,8 +28,6 @@ pub(super) type Secrets = (u64, ConnectionTrafficSecrets);
 pub(super) trait KeyUpdates {
     fn next_sending(&mut self) -> Result<Secrets, Error>;
     fn next_receiving(&mut self) -> Result<Secrets, Error>;
-    /// A client is offered tickets, which it does not keep: they outlive certificates.
-    fn takes_tickets(&self) -> bool;
 }
 
 /// What the handshake found out.
@@ -38,6 +36,8 @@ pub(crate) struct Agreed {
     /// Verified, the peer's own first.
     pub(crate) peer_certificates: Vec<CertificateDer<'static>>,
     pub(crate) alpn: Option<Vec<u8>>,
+    /// True for a client.
+    pub(super) takes_tickets: bool,
 }
 
 /// A TLS connection between proxies. It owns no buffer while it is idle.
@@ -115,7 +115,7 @@ impl TlsStream {
                 return Ok(());
             };
             match (HandshakeType::from(kind), body) {
-                (HandshakeType::NewSessionTicket, _) if self.keys.takes_tickets() => {}
+                (HandshakeType::NewSessionTicket, _) if self.agreed.takes_tickets => {}
                 (HandshakeType::KeyUpdate, &[wish @ (0 | 1)]) => {
                     // Nothing may follow in a record that was sealed with the old key.
                     if received.len() > 4 + length {
