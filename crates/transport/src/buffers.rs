@@ -1,4 +1,5 @@
-//! Buffers that a worker's busy connections take turns with, so that idle ones own none.
+//! Buffers that a worker's busy connections take turns with, so that idle ones own none, and how
+//! much they read at once.
 
 use std::cell::RefCell;
 
@@ -30,4 +31,36 @@ pub(crate) fn give_back(buffer: &mut BytesMut) {
             spares.push(spare);
         }
     });
+}
+
+/// How much a connection asks the socket for at once: as much as it lately brought.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadSize {
+    next: usize,
+    smallest: usize,
+    largest: usize,
+}
+
+impl ReadSize {
+    /// Starts with the smallest.
+    pub(crate) const fn between(smallest: usize, largest: usize) -> Self {
+        Self {
+            next: smallest,
+            smallest,
+            largest,
+        }
+    }
+
+    pub(crate) fn next(self) -> usize {
+        self.next
+    }
+
+    /// Grows after a read that filled the buffer, shrinks after one that used a fraction of it.
+    pub(crate) fn adapt(&mut self, count: usize) {
+        if count >= self.next {
+            self.next = (self.next * 4).min(self.largest);
+        } else if count < self.next / 8 {
+            self.next = (self.next / 2).max(self.smallest);
+        }
+    }
 }

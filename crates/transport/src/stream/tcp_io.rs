@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::Segments;
-use crate::buffers;
+use crate::buffers::{self, ReadSize};
 
 /// Buffers start small, for the many connections that carry little.
 const SMALLEST_READ: usize = 4 * 1024;
@@ -23,7 +23,7 @@ pub(super) struct TcpIo {
     pub(super) socket: TcpStream,
     /// Has capacity only between reads that follow each other closely.
     buffer: BytesMut,
-    next_read: usize,
+    read_size: ReadSize,
 }
 
 impl TcpIo {
@@ -31,7 +31,7 @@ impl TcpIo {
         Self {
             socket,
             buffer: BytesMut::new(),
-            next_read: SMALLEST_READ,
+            read_size: ReadSize::between(SMALLEST_READ, LARGEST_READ),
         }
     }
 
@@ -49,7 +49,7 @@ impl TcpIo {
             if self.buffer.capacity() == 0 {
                 self.buffer = buffers::take();
             }
-            self.buffer.reserve(self.next_read);
+            self.buffer.reserve(self.read_size.next());
             // Unlike `try_read_buf`, this remembers after a short read that nothing is left, which
             // saves the system call that would say so.
             let read = poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.buffer);
@@ -60,19 +60,10 @@ impl TcpIo {
                     return Poll::Ready(Ok(None));
                 }
                 Poll::Ready(count) => {
-                    self.adapt(count);
+                    self.read_size.adapt(count);
                     return Poll::Ready(Ok(Some(self.buffer.split().freeze())));
                 }
             }
-        }
-    }
-
-    /// Grows after a read that filled the buffer, shrinks after one that used a fraction of it.
-    fn adapt(&mut self, count: usize) {
-        if count >= self.next_read {
-            self.next_read = (self.next_read * 4).min(LARGEST_READ);
-        } else if count < self.next_read / 8 {
-            self.next_read = (self.next_read / 2).max(SMALLEST_READ);
         }
     }
 

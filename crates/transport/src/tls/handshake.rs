@@ -1,12 +1,15 @@
 //! The TLS handshake; what follows it is [`TlsStream`]'s.
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, UnbufferedConnectionCommon, UnbufferedStatus,
+};
 use rustls::{CommonState, Error, ExtractedSecrets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,7 +43,7 @@ pub(super) fn broken(error: Error) -> io::Error {
 }
 
 /// What the library does alike for both sides, but under two types.
-trait Side {
+trait Side: Deref<Target = UnbufferedConnectionCommon<Self::Data>> {
     type Data;
     /// A client is offered tickets, which it does not keep: they outlive certificates.
     const TAKES_TICKETS: bool;
@@ -49,8 +52,6 @@ trait Side {
         &'c mut self,
         received: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data>;
-
-    fn common(&self) -> &CommonState;
 
     fn finish(self) -> Result<(ExtractedSecrets, Box<dyn KeyUpdates>), Error>;
 }
@@ -64,10 +65,6 @@ impl Side for UnbufferedClientConnection {
         received: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(received)
-    }
-
-    fn common(&self) -> &CommonState {
-        self
     }
 
     fn finish(self) -> Result<(ExtractedSecrets, Box<dyn KeyUpdates>), Error> {
@@ -85,10 +82,6 @@ impl Side for UnbufferedServerConnection {
         received: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(received)
-    }
-
-    fn common(&self) -> &CommonState {
-        self
     }
 
     fn finish(self) -> Result<(ExtractedSecrets, Box<dyn KeyUpdates>), Error> {
@@ -205,7 +198,7 @@ impl<S: Side> Shaking<S> {
     }
 
     fn finish(self) -> io::Result<TlsStream> {
-        let common = self.side.common();
+        let common: &CommonState = &self.side;
         let chain = common.peer_certificates().unwrap_or_default();
         let agreed = Agreed {
             peer_certificates: chain

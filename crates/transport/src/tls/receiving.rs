@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::record::{self, CONTENT, Opener};
 use super::stream::Secrets;
 use super::window::Window;
+use crate::buffers::ReadSize;
 
 /// A record and a little more; what most connections carry at a time is far less.
 const SMALLEST_READ: usize = 16 * 1024;
@@ -24,7 +25,7 @@ const IDLE_RECORDS: u8 = 32;
 pub(super) struct Receiving {
     pub(super) opener: Opener,
     pub(super) window: Window,
-    next_read: usize,
+    read_size: ReadSize,
     plain: Plain,
     /// The beginning of a message that goes on in the next record.
     pub(super) message: Vec<u8>,
@@ -76,7 +77,7 @@ impl Receiving {
         Ok(Self {
             opener: Opener::new(secrets)?,
             window: received,
-            next_read: SMALLEST_READ,
+            read_size: ReadSize::between(SMALLEST_READ, LARGEST_READ),
             plain,
             message: Vec::new(),
             idle_records: 0,
@@ -182,7 +183,7 @@ impl Receiving {
                 self.window.rest();
                 return Poll::Pending;
             }
-            let mut room = ReadBuf::new(self.window.room(self.next_read));
+            let mut room = ReadBuf::new(self.window.room(self.read_size.next()));
             // Unlike `try_read`, this remembers after a short read that nothing is left, which
             // saves the system call that would say so.
             if Pin::new(&mut *tcp).poll_read(cx, &mut room)?.is_pending() {
@@ -196,17 +197,8 @@ impl Receiving {
                 )));
             }
             self.window.fill(count);
-            self.adapt(count);
+            self.read_size.adapt(count);
             return Poll::Ready(Ok(()));
-        }
-    }
-
-    /// Grows after a read that filled the buffer, shrinks after one that used a fraction of it.
-    fn adapt(&mut self, count: usize) {
-        if count >= self.next_read {
-            self.next_read = (self.next_read * 4).min(LARGEST_READ);
-        } else if count < self.next_read / 8 {
-            self.next_read = (self.next_read / 2).max(SMALLEST_READ);
         }
     }
 }
