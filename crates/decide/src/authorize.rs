@@ -5,11 +5,12 @@
 //! a valid version denies. Policies in `Audit` mode never block; what they would have done is
 //! carried by the permit.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use tacit_model::access::{Action, Mode, Rule};
-use tacit_model::snapshot::Attached;
+use tacit_model::policies::{Clause, Policies};
 use tacit_model::tables::{AccessRow, DefaultAccess, Protocol, Tenancy, WorkloadRow};
 use tacit_model::trace::Trace;
 use tacit_model::{Provenance, Snapshot, SpiffeId, WorkspaceName};
@@ -22,6 +23,8 @@ use crate::matching::{
 use crate::path;
 use crate::permit::{ConnectionPermit, InspectPermit, RequestPermit};
 
+#[cfg(test)]
+mod same;
 mod tell;
 
 /// Who is at the other end of a connection.
@@ -65,7 +68,7 @@ pub fn authorize_connection(
 ) -> ConnectionVerdict {
     let target = Target::new(s, local, port);
     let call = Call::new(peer, None);
-    if target.protocol == Protocol::Http {
+    if target.protocol() == Protocol::Http {
         // Each request is refused by itself, so that both ends learn its identifier and reason.
         return ConnectionVerdict::InspectRequests(target.inspect(peer));
     }
@@ -186,6 +189,12 @@ enum Enforced {
     Only,
 }
 
+impl Enforced {
+    fn counts(self, row: &AccessRow) -> bool {
+        row.mode == Mode::Enforce || self == Self::AuditToo
+    }
+}
+
 /// The caller and, if known, the request.
 struct Call<'a> {
     peer: &'a Peer,
@@ -245,33 +254,24 @@ struct Target<'a> {
     s: &'a Snapshot,
     local: &'a WorkloadRow,
     port: u16,
-    protocol: Protocol,
     /// `None`: the workload's class is not there, which denies.
-    policies: Option<Vec<&'a AccessRow>>,
+    policies: Option<&'a Policies>,
+    framed: OnceCell<bool>,
 }
 
 impl<'a> Target<'a> {
     fn new(s: &'a Snapshot, local: &'a WorkloadRow, port: u16) -> Self {
-        let applies = |attached: &&Attached| match &attached.through {
-            None => true,
-            Some(service) => s.services.get(service).is_some_and(|row| {
-                let mut targets = row.ports.iter().map(|p| p.target_on(local));
-                targets.any(|target| target == Some(port))
-            }),
-        };
-        let policies = s.access_of(&local.class).map(|attached| {
-            let applying = attached.iter().filter(applies);
-            let mut rows: Vec<&AccessRow> = applying.map(|found| found.policy.as_ref()).collect();
-            rows.dedup_by(|a, b| a.name == b.name);
-            rows
-        });
         Self {
             s,
             local,
             port,
-            protocol: protocol_of(s, local, port),
-            policies,
+            policies: s.access_of(&local.class),
+            framed: OnceCell::new(),
         }
+    }
+
+    fn protocol(&self) -> Protocol {
+        protocol_of(self.s, self.local, self.port)
     }
 
     fn inspect(&self, peer: &Peer) -> InspectPermit {
@@ -279,54 +279,57 @@ impl<'a> Target<'a> {
             workload: self.local.name.clone(),
             port: self.port,
             peer: peer.clone(),
-            protocol: self.protocol,
+            protocol: self.protocol(),
         }
     }
 
-    fn rules(&self) -> impl Iterator<Item = &'a Rule> {
-        self.policies.iter().flatten().flat_map(|row| &row.rules)
+    /// The policies that are about the port, in order.
+    fn rows(&self) -> impl Iterator<Item = &'a AccessRow> + Clone {
+        let (local, port) = (self.local, self.port);
+        let all = self.policies.map_or(&[][..], Policies::all).iter();
+        all.filter(move |policy| policy.applies(local, port))
+            .map(|policy| policy.row.as_ref())
     }
 
     fn looks_at_paths(&self) -> bool {
-        self.rules()
-            .flat_map(|rule| &rule.to)
-            .any(|to| to.paths.is_some() && to_matches(to, self.port, None) != Matched::No)
+        let looks = |policies: &Policies| policies.looks_at_paths(self.local, self.port);
+        self.policies.is_some_and(looks)
     }
 
     /// True if requests can be read here: the port is declared HTTP, or a rule with conditions
     /// on requests names it.
     fn is_framed(&self) -> bool {
         let names_port = |ports: &std::collections::BTreeSet<u16>| ports.contains(&self.port);
-        self.protocol == Protocol::Http
-            || self
-                .rules()
-                .flat_map(|rule| &rule.to)
-                .any(|to| to.needs_request() && to.ports.as_ref().is_some_and(names_port))
+        let rules = || self.rows().flat_map(|row| &row.rules);
+        *self.framed.get_or_init(|| {
+            self.protocol() == Protocol::Http
+                || rules()
+                    .flat_map(|rule| &rule.to)
+                    .any(|to| to.needs_request() && to.ports.as_ref().is_some_and(names_port))
+        })
     }
 
     fn decide(&self, call: &Call<'_>, enforced: Enforced) -> Outcome<'a> {
         if let Some(why) = self.isolation(call) {
             return Outcome::Denied(why);
         }
-        let Some(policies) = &self.policies else {
+        if self.policies.is_none() {
             return Outcome::Denied(DeniedBy::NoClass);
-        };
-        let counts =
-            |row: &&&AccessRow| row.mode == Mode::Enforce || enforced == Enforced::AuditToo;
-        let counted = || policies.iter().filter(counts).copied();
+        }
+        let counted = || self.rows().filter(move |row| enforced.counts(row));
         // A policy without a valid version denies. Its mode is `Audit` only if that could be read:
         // then it blocks as little as a valid one.
         let mut broken = counted().filter_map(|row| Some((row, row.broken.as_deref()?)));
         if let Some((row, why)) = broken.next() {
             return Outcome::Denied(DeniedBy::Broken(row, why));
         }
-        let denies = self.first_match(counted(), Action::Deny, call);
-        let denied_on_request = match denies {
+        let denied_on_request = match self.first_match(enforced, Action::Deny, call) {
             Found::Yes(row, rule) => return Outcome::Denied(DeniedBy::Rule(row, rule)),
             Found::OnRequest => true,
             Found::No => false,
         };
-        let outcome = self.decide_allows(counted(), call);
+        let allows = counted().filter(|row| row.action == Action::Allow);
+        let outcome = self.decide_allows(allows, enforced, call);
         match outcome {
             Outcome::Allowed(_) if denied_on_request => Outcome::OnRequest,
             Outcome::Allowed(_) | Outcome::Denied(_) | Outcome::OnRequest => outcome,
@@ -335,12 +338,11 @@ impl<'a> Target<'a> {
 
     fn decide_allows(
         &self,
-        counted: impl Iterator<Item = &'a AccessRow> + Clone,
+        allows: impl Iterator<Item = &'a AccessRow> + Clone,
+        enforced: Enforced,
         call: &Call<'_>,
     ) -> Outcome<'a> {
-        let allows = counted.filter(|row| row.action == Action::Allow);
-        let applying: Vec<&AccessRow> = allows.clone().collect();
-        if applying.is_empty() {
+        if allows.clone().next().is_none() {
             return match (self.s.mesh.default_access.value, call.caller.identity) {
                 (DefaultAccess::Authenticated, Some(_)) => Outcome::Allowed(AllowedBy::Default),
                 (DefaultAccess::Authenticated, None) | (DefaultAccess::Deny, _) => {
@@ -348,10 +350,10 @@ impl<'a> Target<'a> {
                 }
             };
         }
-        match self.first_match(allows, Action::Allow, call) {
+        match self.first_match(enforced, Action::Allow, call) {
             Found::Yes(row, rule) => Outcome::Allowed(AllowedBy::Rule(row, rule)),
             Found::OnRequest => Outcome::OnRequest,
-            Found::No => Outcome::Denied(DeniedBy::NoAllow(applying)),
+            Found::No => Outcome::Denied(DeniedBy::NoAllow(allows.collect())),
         }
     }
 
@@ -398,14 +400,22 @@ impl<'a> Target<'a> {
         })
     }
 
-    fn first_match(
-        &self,
-        rows: impl Iterator<Item = &'a AccessRow>,
-        action: Action,
-        call: &Call<'_>,
-    ) -> Found<'a> {
+    /// The first rule that matches, in the order of policies and rules.
+    fn first_match(&self, enforced: Enforced, action: Action, call: &Call<'_>) -> Found<'a> {
+        match (self.policies, call.operation) {
+            (Some(policies), Some(operation)) => {
+                let clauses = policies.at(action, operation.path);
+                self.first_by_path(clauses, enforced, action, call)
+            }
+            _ => self.first_by_scan(enforced, action, call),
+        }
+    }
+
+    /// Without a request there is no path to find rules by.
+    fn first_by_scan(&self, enforced: Enforced, action: Action, call: &Call<'_>) -> Found<'a> {
         let mut found = Found::No;
-        for row in rows.filter(|row| row.action == action) {
+        let counted = self.rows().filter(|row| enforced.counts(row));
+        for row in counted.filter(|row| row.action == action) {
             for rule in &row.rules {
                 match self.rule_matches(rule, action, call) {
                     Matched::Yes => return Found::Yes(row, rule),
@@ -415,6 +425,29 @@ impl<'a> Target<'a> {
             }
         }
         found
+    }
+
+    fn first_by_path(
+        &self,
+        clauses: impl Iterator<Item = Clause<'a>>,
+        enforced: Enforced,
+        action: Action,
+        call: &Call<'_>,
+    ) -> Found<'a> {
+        let mut first: Option<Clause<'a>> = None;
+        for clause in clauses {
+            let later = first.is_some_and(|first| first.order <= clause.order);
+            // With a request in hand, a rule matches or does not.
+            if !later
+                && enforced.counts(&clause.policy.row)
+                && self.rule_matches(clause.rule, action, call) == Matched::Yes
+                && clause.policy.applies(self.local, self.port)
+            {
+                first = Some(clause);
+            }
+        }
+        let found = |first: Clause<'a>| Found::Yes(&first.policy.row, first.rule);
+        first.map_or(Found::No, found)
     }
 
     fn rule_matches(&self, rule: &Rule, action: Action, call: &Call<'_>) -> Matched {

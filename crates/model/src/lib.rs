@@ -16,6 +16,7 @@ pub mod labels;
 pub mod locality;
 pub mod names;
 pub mod now;
+pub mod policies;
 pub mod provenance;
 pub mod resilience;
 pub mod route;

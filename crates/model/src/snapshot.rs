@@ -8,10 +8,11 @@ use std::sync::Arc;
 use crate::candidates::Candidates;
 use crate::generation::Generation;
 use crate::names::{Namespace, PolicyName, ServiceName, WorkloadName};
+use crate::policies::Policies;
 use crate::route::{Action, BackendTo, Candidate, RouteKey, RouteRow};
 use crate::tables::{
-    AccessRow, ClassKey, ClassRow, MeshRow, NamespaceRow, Row, RunGrantRow, ServiceRow, Tables,
-    WorkloadRow,
+    AccessAttachment, AccessRow, ClassKey, ClassRow, MeshRow, NamespaceRow, Row, RunGrantRow,
+    ServiceRow, Tables, WorkloadRow,
 };
 
 /// An immutable, closed state: each reference in it resolves. Cheap to share, never changed.
@@ -40,16 +41,7 @@ pub struct Snapshot {
     published: HashMap<SocketAddr, (WorkloadName, u16)>,
     endpoints: HashMap<ServiceName, Vec<Arc<WorkloadRow>>>,
     candidates: HashMap<ServiceName, Candidates>,
-    attached: HashMap<ClassKey, Vec<Attached>>,
-}
-
-/// An access policy that applies to a class.
-#[derive(Debug)]
-pub struct Attached {
-    /// The policy.
-    pub policy: Arc<AccessRow>,
-    /// Through a Service: only that service's target ports. Absent: every port.
-    pub through: Option<ServiceName>,
+    policies: HashMap<ClassKey, Arc<Policies>>,
 }
 
 /// Why tables are not a state that may be used.
@@ -115,7 +107,7 @@ impl Snapshot {
             published: HashMap::new(),
             endpoints: HashMap::new(),
             candidates: HashMap::new(),
-            attached: HashMap::new(),
+            policies: HashMap::new(),
         };
         snapshot.close_classes()?;
         snapshot.index_services()?;
@@ -125,6 +117,8 @@ impl Snapshot {
     }
 
     fn close_classes(&mut self) -> Result<(), NotClosed> {
+        let mut shared: HashMap<&[AccessAttachment], Arc<Policies>> = HashMap::new();
+        let mut of_classes = HashMap::new();
         for class in self.classes.values() {
             let row = || format!("class of {}", class.key.namespace);
             for service in &class.services {
@@ -132,21 +126,36 @@ impl Snapshot {
                     return Err(missing(row(), format!("Service {service}")));
                 }
             }
-            let attached = class.access.iter().map(|attachment| {
-                let policy = self.access.get(&attachment.policy);
-                let wanted = || format!("AccessPolicy {}", attachment.policy);
-                Ok(Attached {
-                    policy: Arc::clone(policy.ok_or_else(|| missing(row(), wanted()))?),
-                    through: attachment.through.clone(),
-                })
-            });
-            let attached = attached.collect::<Result<Vec<_>, _>>()?;
-            self.attached.insert(class.key.clone(), attached);
+            let policies = match shared.get(class.access.as_slice()) {
+                Some(policies) => Arc::clone(policies),
+                None => {
+                    let made = self.policies_of(&class.access);
+                    let made = Arc::new(made.map_err(|wanted| missing(row(), wanted))?);
+                    shared.insert(&class.access, Arc::clone(&made));
+                    made
+                }
+            };
+            of_classes.insert(class.key.clone(), policies);
             if !self.namespaces.contains_key(&class.key.namespace) {
                 return Err(missing(row(), format!("namespace {}", class.key.namespace)));
             }
         }
+        self.policies = of_classes;
         Ok(())
+    }
+
+    /// The error says what is not present.
+    fn policies_of(&self, attached: &[AccessAttachment]) -> Result<Policies, String> {
+        let resolved = attached.iter().map(|attachment| {
+            let policy = self.access.get(&attachment.policy);
+            let policy = policy.ok_or_else(|| format!("AccessPolicy {}", attachment.policy))?;
+            let found = attachment.through.as_ref().map(|name| {
+                let service = self.services.get(name).cloned();
+                service.ok_or_else(|| format!("Service {name}"))
+            });
+            Ok((Arc::clone(policy), found.transpose()?))
+        });
+        Ok(Policies::new(resolved.collect::<Result<_, String>>()?))
     }
 
     fn index_services(&mut self) -> Result<(), NotClosed> {
@@ -278,8 +287,8 @@ impl Snapshot {
 
     /// The access policies of a class, in its order; nothing for a class that is not there.
     #[must_use]
-    pub fn access_of(&self, class: &ClassKey) -> Option<&[Attached]> {
-        self.attached.get(class).map(Vec::as_slice)
+    pub fn access_of(&self, class: &ClassKey) -> Option<&Policies> {
+        self.policies.get(class).map(AsRef::as_ref)
     }
 
     /// The class of a workload of this snapshot.

@@ -126,7 +126,7 @@ pub struct ClassRow {
 }
 
 /// An access policy attached to a class.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AccessAttachment {
     pub policy: PolicyName,
     /// Through a Service: only that service's target ports. Absent: every port.

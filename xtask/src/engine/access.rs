@@ -33,9 +33,13 @@ pub(crate) fn decision() -> Line {
     };
     let head = RequestHead {
         method: "GET",
-        path: "/9/x",
+        // The last rule of the last policy.
+        path: "/9/9/x",
         host: "web",
     };
+    if let Err(denial) = authorize_request(&snapshot, &permit, &head) {
+        panic!("the last rule allows it: {denial}");
+    }
     let begin = now();
     for _ in 0..TIMES {
         let _ = black_box(authorize_request(&snapshot, black_box(&permit), &head));

@@ -15,8 +15,7 @@ impl<'a> Target<'a> {
     }
 
     pub(super) fn audit(&self, call: &Call<'_>) -> Option<Denial> {
-        let has_audit = |rows: &Vec<&AccessRow>| rows.iter().any(|row| row.mode == Mode::Audit);
-        if !self.policies.as_ref().is_some_and(has_audit) {
+        if !self.rows().any(|row| row.mode == Mode::Audit) {
             return None;
         }
         match self.decide(call, Enforced::AuditToo) {
