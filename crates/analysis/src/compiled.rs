@@ -169,7 +169,7 @@ fn compile(files: &[(Arc<str>, Parsed)], now: i64) -> Result<Parts, NotClosed> {
         objects: objects.collect(),
         snapshot,
         findings: offline.compiler.findings_and_advice(),
-        statuses: offline.compiler.statuses().cloned().collect(),
+        statuses: offline.compiler.statuses().collect(),
     })
 }
 

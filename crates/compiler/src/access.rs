@@ -219,7 +219,7 @@ fn texts(list: &[String]) -> BTreeSet<Arc<str>> {
 }
 
 /// Classes by namespace.
-pub(crate) type Classes = BTreeMap<Namespace, BTreeMap<ClassKey, ClassRow>>;
+pub(crate) type Classes = BTreeMap<Namespace, BTreeMap<Arc<ClassKey>, ClassRow>>;
 
 /// Attaches a policy to the classes that its targets hit.
 pub(crate) fn attach(policy: &PolicyName, hits: &[Hit], classes: &mut Classes) {

@@ -1,6 +1,6 @@
 //! Gives addresses away: the same name gets the same one, and what was given does not move.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use imbl::OrdMap;
@@ -27,6 +27,16 @@ pub(crate) trait Taken {
 impl Taken for BTreeSet<IpAddr> {
     fn has(&self, address: IpAddr) -> bool {
         self.contains(&address)
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+}
+
+impl<V> Taken for HashMap<IpAddr, V> {
+    fn has(&self, address: IpAddr) -> bool {
+        self.contains_key(&address)
     }
 
     fn count(&self) -> usize {

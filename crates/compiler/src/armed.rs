@@ -1,12 +1,12 @@
 //! Whether a FailoverPolicy has somewhere to go, and the table of where that is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use tacit_model::failover::{Failover, Step, WeightedPlace};
 use tacit_model::status::{Condition, ConditionKind, Reason};
-use tacit_model::tables::{ServiceRow, WorkloadRow};
+use tacit_model::tables::{ClassKey, ServiceRow, WorkloadRow};
 use tacit_model::{Locality, ServiceName, WorkloadName};
 
 /// Most localities of clients that a status speaks of: more are no table for people.
@@ -35,11 +35,21 @@ impl<'a> Map<'a> {
             clients: BTreeSet::new(),
             reported,
         };
+        // The workloads of a class share its key, and are behind the same services.
+        let mut classes: HashMap<*const ClassKey, Vec<&WorkloadRow>> = HashMap::new();
         for row in workloads {
             map.clients.insert(&row.locality);
-            for service in services_of(row).into_iter().flatten() {
-                map.endpoints.entry(service).or_default().push(row);
+            let of = classes.entry(Arc::as_ptr(&row.class)).or_default();
+            of.push(row);
+        }
+        for rows in classes.into_values() {
+            let services = rows.first().and_then(|row| services_of(row));
+            for service in services.into_iter().flatten() {
+                map.endpoints.entry(service).or_default().extend(&rows);
             }
+        }
+        for rows in map.endpoints.values_mut() {
+            rows.sort_by(|a, b| a.name.cmp(&b.name));
         }
         map
     }

@@ -1,6 +1,7 @@
 //! Checks compiled tables by rules of their own, independent of how they were made.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tacit_model::tables::{AccessAttachment, ClassKey, ClassRow, ServiceRow};
 use tacit_model::{Generation, Row, RowKey, Snapshot, Tables};
@@ -37,7 +38,7 @@ pub fn check(tables: &Tables) -> Vec<String> {
             Row::Namespace(_) | Row::Route(_) | Row::RunGrant(_) => {}
         }
     }
-    let used: BTreeSet<&ClassKey> = tables
+    let used: BTreeSet<&Arc<ClassKey>> = tables
         .0
         .values()
         .filter_map(|row| {

@@ -1,9 +1,9 @@
 //! Turns all inputs into all tables, findings and statuses, topic by topic.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 use tacit_api::{Located, Object, ObjectKey, Service};
 use tacit_model::access::Mode;
 use tacit_model::finding::{Finding, Severity};
@@ -18,6 +18,7 @@ use crate::access::{self, Classes, ServicePorts};
 use crate::armed::Map;
 use crate::attach::Loss;
 use crate::delta::Addresses;
+use crate::delta::Written;
 use crate::endpoints;
 use crate::findings::{OVERRIDDEN, at, of_syntax};
 use crate::grants::World;
@@ -28,7 +29,7 @@ use crate::lint::{self, Tenancies};
 use crate::mesh::Settings;
 use crate::policies::{Placed, place};
 use crate::services::{self, Services};
-use crate::state::Inputs;
+use crate::state::{Entry, Inputs};
 use crate::status::{Facts, statuses};
 use crate::targets::{Hit, Resolver};
 use crate::{Ranges, failover, routes};
@@ -39,10 +40,10 @@ pub(crate) struct Compiled {
     pub(crate) tables: Tables,
     /// By the object that they are about, sorted.
     pub(crate) findings: OrdMap<Option<ObjectRef>, Arc<Vec<Finding>>>,
+    /// Of objects of which there is more to say than that they are accepted.
     pub(crate) statuses: OrdMap<ObjectRef, Arc<ObjectStatus>>,
-    pub(crate) good: OrdSet<ObjectKey>,
-    /// Objects that have a version in force.
-    pub(crate) in_force: OrdMap<ObjectKey, Version>,
+    /// Objects whose written version is not in force.
+    pub(crate) instead: OrdMap<ObjectKey, Instead>,
     pub(crate) addresses: Addresses,
     pub(crate) wake_at: Option<i64>,
     pub(crate) ranges: Option<Ranges>,
@@ -53,11 +54,27 @@ pub(crate) struct Compiled {
     pub(crate) kept: Kept,
 }
 
-/// Which version of an object is in force.
+/// What is in force of an object instead of what is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
+pub(crate) enum Instead {
     LastGood,
-    Written,
+    Nothing,
+}
+
+impl Compiled {
+    /// The version of an object in force.
+    pub(crate) fn in_force<'i>(
+        &self,
+        key: &ObjectKey,
+        entry: &'i Entry,
+    ) -> Option<&'i Located<Object>> {
+        match (self.instead.get(key), &entry.written) {
+            (Some(Instead::LastGood), _) => entry.last_good.as_deref(),
+            (Some(Instead::Nothing), _) => None,
+            (None, Written::Ok(object)) => Some(object),
+            (None, Written::Duplicate(_) | Written::Unparsable(_)) => None,
+        }
+    }
 }
 
 /// What the topics share: the objects in force, sorted out.
@@ -81,12 +98,12 @@ impl<'a> Mesh<'a> {
 
 /// Compiles everything.
 pub(crate) fn compile(inputs: &Inputs) -> Compiled {
-    everything(inputs, |_| Vec::new()).0
+    everything(inputs, None).0
 }
 
 /// Advice about everything, sorted.
 pub(crate) fn advice(inputs: &Inputs) -> Vec<Finding> {
-    let mut findings = everything(inputs, lint::findings).1;
+    let mut findings = everything(inputs, Some(lint::findings)).1;
     sort(&mut findings);
     findings
 }
@@ -94,7 +111,7 @@ pub(crate) fn advice(inputs: &Inputs) -> Vec<Finding> {
 /// Compiles everything, and lets `advise` look at all of it.
 fn everything(
     inputs: &Inputs,
-    advise: impl Fn(&lint::World<'_, '_>) -> Vec<Finding>,
+    advise: Option<fn(&lint::World<'_, '_>) -> Vec<Finding>>,
 ) -> (Compiled, Vec<Finding>) {
     let (mut judged, settings) = judge(inputs);
     let Some(settings) = settings else {
@@ -136,16 +153,18 @@ fn everything(
     sort(&mut findings);
     let statuses = statuses(&facts, &findings);
     let tenancies = tenancies(&mesh);
-    let advice = advise(&lint::World::new(
-        &mesh, &facts, &classes, &tenancies, inputs.now,
-    ));
+    let advice = advise.map(|advise| {
+        let (classes, tenancies) = (&classes, &tenancies);
+        advise(&lint::World::new(
+            &mesh, &facts, classes, tenancies, inputs.now,
+        ))
+    });
     let (grants, wake_at) = run_grants(&mesh, inputs.now);
     let kept = Kept::new(&mesh, &facts, mentioned, &given, troubled);
     let compiled = Compiled {
         findings: by_object(findings),
         statuses: by_name(statuses),
-        good: good(&judged),
-        in_force: versions(&judged),
+        instead: instead(&judged),
         addresses: given.addresses,
         wake_at,
         ranges: Some(mesh.settings.ranges),
@@ -165,17 +184,12 @@ fn everything(
         ),
         kept,
     };
-    (compiled, advice)
+    (compiled, advice.unwrap_or_default())
 }
 
 fn by_name(statuses: Vec<ObjectStatus>) -> OrdMap<ObjectRef, Arc<ObjectStatus>> {
     let named = |status: ObjectStatus| (status.object.clone(), Arc::new(status));
     statuses.into_iter().map(named).collect()
-}
-
-fn good(judged: &[Judged<'_>]) -> OrdSet<ObjectKey> {
-    let good = judged.iter().filter(|found| found.is_good());
-    good.map(|found| found.key.clone()).collect()
 }
 
 /// Groups findings that are sorted.
@@ -216,15 +230,17 @@ fn classes(
     workloads: &[WorkloadRow],
     services: &Services,
     placed: &[Placed<'_>],
-) -> BTreeMap<ClassKey, ClassRow> {
+) -> BTreeMap<Arc<ClassKey>, ClassRow> {
     let mut classes = Classes::new();
+    // The workloads of a class share its key, so its address says whether it is known.
+    let mut known = HashSet::new();
     for row in workloads {
-        let there = classes.entry(row.class.namespace.clone()).or_default();
-        if !there.contains_key(&row.class) {
+        if known.insert(Arc::as_ptr(&row.class)) {
             let mut class = class_row(row.class.clone(), index);
             class
                 .services
                 .retain(|service| services.rows.contains_key(service));
+            let there = classes.entry(row.class.namespace.clone()).or_default();
             there.insert(row.class.clone(), class);
         }
     }
@@ -352,19 +368,9 @@ fn run_grants(mesh: &Mesh<'_>, now: i64) -> (Vec<RunGrantRow>, Option<i64>) {
     (rows, next.and_then(|until| i64::try_from(until).ok()))
 }
 
-fn versions(judged: &[Judged<'_>]) -> OrdMap<ObjectKey, Version> {
-    let version = |found: &Judged<'_>| Some((found.key.clone(), version(found)?));
-    judged.iter().filter_map(version).collect()
-}
-
-/// Which version of an object is in force.
-pub(crate) fn version(found: &Judged<'_>) -> Option<Version> {
-    found.in_force?;
-    Some(if found.is_good() {
-        Version::Written
-    } else {
-        Version::LastGood
-    })
+fn instead(judged: &[Judged<'_>]) -> OrdMap<ObjectKey, Instead> {
+    let of = |found: &Judged<'_>| Some((found.key.clone(), found.instead()?));
+    judged.iter().filter_map(of).collect()
 }
 
 /// Errors first, then by place. Of warnings about one field only the first is kept: a Service
@@ -393,7 +399,7 @@ pub(crate) fn sort(findings: &mut Vec<Finding>) {
 struct Rows {
     services: BTreeMap<ServiceName, ServiceRow>,
     routes: BTreeMap<RouteKey, RouteRow>,
-    classes: BTreeMap<ClassKey, ClassRow>,
+    classes: BTreeMap<Arc<ClassKey>, ClassRow>,
     workloads: Vec<WorkloadRow>,
     grants: Vec<RunGrantRow>,
     tenancies: Tenancies,

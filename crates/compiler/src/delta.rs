@@ -107,7 +107,8 @@ pub struct OutputDelta {
     /// Objects whose findings changed, each with all that hold now; none: no finding is left.
     /// Without an object: what could not be read as one.
     pub findings: BTreeMap<Option<ObjectRef>, Vec<Finding>>,
-    /// Objects whose status changed, with what it is now; absent: the object is gone.
+    /// Objects whose status changed, with what it is now; absent: the object is gone, or there is
+    /// no more to say than that it is accepted ([`ObjectStatus::accepted`]).
     pub statuses: BTreeMap<ObjectRef, Option<ObjectStatus>>,
     /// Objects of this change whose written version is valid now, and others that have become
     /// valid, by key. Persist it as last good before the generation is published.

@@ -1,6 +1,6 @@
 //! Services and workloads: their checks, ports, addresses and places.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tacit_api::values::PortRef;
 use tacit_api::workload::WorkloadSpec;
 use tacit_api::{Located, Object};
 use tacit_model::finding::Finding;
-use tacit_model::tables::{ClassKey, Protocol, ServicePort, TargetPort, WorkloadPort, WorkloadRow};
+use tacit_model::tables::{Protocol, ServicePort, TargetPort, WorkloadPort, WorkloadRow};
 use tacit_model::{Locality, NodeName, ServiceAccount, ServiceName, WorkloadName};
 
 use crate::addresses::{Allocator, Taken};
@@ -20,7 +20,7 @@ use crate::findings::{
     EMPTY_TARGET, MISSING_FIELD, NO_TARGET_PORT, NODE_UNKNOWN, NOT_HOSTED, OUT_OF_RANGE,
     PROTOCOLS_DIFFER, RANGE_FULL, Report, at,
 };
-use crate::index::{Index, Mentioned, WorkloadEntry};
+use crate::index::{Classifier, Index, Mentioned, WorkloadEntry};
 use crate::mesh::Settings;
 use crate::state::Inputs;
 use crate::values;
@@ -124,9 +124,9 @@ pub(crate) fn validate_workload(object: &Located<Object>, spec: &WorkloadSpec) -
     let errors = [
         (
             "spec.serviceAccount",
-            ServiceAccount::try_from(spec.service_account.as_str()).err(),
+            ServiceAccount::check(&spec.service_account).err(),
         ),
-        ("spec.node", NodeName::try_from(spec.node.as_str()).err()),
+        ("spec.node", NodeName::check(&spec.node).err()),
     ];
     for (field, error) in errors {
         if let Some(error) = error {
@@ -220,8 +220,8 @@ pub(crate) struct Given {
     pub(crate) addresses: Addresses,
     /// Addresses that services have, written or given.
     pub(crate) services: BTreeMap<ServiceName, IpAddr>,
-    /// The same for workloads.
-    pub(crate) workloads: BTreeMap<WorkloadName, IpAddr>,
+    /// The same for workloads, at their places in the index.
+    pub(crate) workloads: Vec<Option<IpAddr>>,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -304,16 +304,17 @@ fn workload_addresses(
     inputs: &Inputs,
     given: &mut Given,
 ) {
-    let mut taken: BTreeMap<IpAddr, &WorkloadName> = BTreeMap::new();
+    let mut taken: HashMap<IpAddr, &WorkloadName> = HashMap::new();
     let mut unwritten = Vec::new();
-    for (name, entry) in &index.workloads {
+    given.workloads = vec![None; index.workloads.len()];
+    for ((name, entry), place) in index.workloads.iter().zip(&mut given.workloads) {
         // Without an address there is no row, and without a row no certificate.
         if let Err(finding) = may_be_hosted(name, entry, inputs) {
             given.findings.push(*finding);
             continue;
         }
         let Some(address) = written_address(entry.workload.spec.address.as_deref()) else {
-            unwritten.push((name, entry));
+            unwritten.push((name, entry, place));
             continue;
         };
         let problem = address_problem(address, settings).or_else(|| {
@@ -327,23 +328,16 @@ fn workload_addresses(
                 .push(at(entry.object, code, "spec.address", message, None));
         } else {
             taken.insert(address, name);
-            given.workloads.insert(name.clone(), address);
+            *place = Some(address);
         }
     }
     let before = |name: &WorkloadName| inputs.addresses.workloads.get(name).copied();
-    unwritten.sort_by_key(|(name, _)| before(name).is_none());
-    let written: BTreeSet<IpAddr> = taken.into_keys().collect();
+    unwritten.sort_by_key(|(name, ..)| before(name).is_none());
     let mut allocators = BTreeMap::new();
-    for (name, entry) in unwritten {
-        match on_node(
-            entry,
-            inputs,
-            &written,
-            &mut allocators,
-            (name, before(name)),
-        ) {
+    for (name, entry, place) in unwritten {
+        match on_node(entry, inputs, &taken, &mut allocators, (name, before(name))) {
             Ok(address) => {
-                given.workloads.insert(name.clone(), address);
+                *place = Some(address);
                 given.addresses.workloads.insert(name.clone(), address);
             }
             Err(finding) => given.findings.push(*finding),
@@ -368,9 +362,8 @@ pub(crate) fn may_be_hosted(
     entry: &WorkloadEntry<'_>,
     inputs: &Inputs,
 ) -> Result<(), Box<Finding>> {
-    let node = NodeName::try_from(entry.workload.spec.node.as_str()).ok();
     // A node that has not joined hosts nothing yet.
-    let Some(fact) = node.and_then(|node| inputs.nodes.get(&node)) else {
+    let Some(fact) = inputs.nodes.get(entry.workload.spec.node.as_str()) else {
         return Ok(());
     };
     let account = &entry.service_account;
@@ -404,10 +397,7 @@ pub(crate) fn on_node<'t, T: Taken>(
     let problem =
         |code, message: String| Box::new(at(entry.object, code, "spec.node", message, None));
     let node = entry.workload.spec.node.as_str();
-    let known = NodeName::try_from(node)
-        .ok()
-        .and_then(|name| inputs.nodes.get(&name));
-    let Some(fact) = known else {
+    let Some(fact) = inputs.nodes.get(node) else {
         let message = format!("node {node} has not joined yet; the workload waits for it");
         return Err(problem(NODE_UNKNOWN, message));
     };
@@ -422,25 +412,53 @@ pub(crate) fn on_node<'t, T: Taken>(
         .ok_or_else(|| problem(RANGE_FULL, format!("the subnet of node {node} is full")))
 }
 
+/// What rows share: a million workloads have few classes, zones and names of ports.
+#[derive(Debug)]
+pub(crate) struct Shared<'m> {
+    classes: Classifier<'m>,
+    texts: HashSet<Arc<str>>,
+}
+
+impl<'m> Shared<'m> {
+    pub(crate) fn new(mentioned: &'m Mentioned) -> Self {
+        Self {
+            classes: Classifier::new(mentioned),
+            texts: HashSet::new(),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return known.clone();
+        }
+        let made: Arc<str> = text.into();
+        self.texts.insert(made.clone());
+        made
+    }
+}
+
 /// The row of a workload that has an address, and what its ports say of the services before it.
 pub(crate) fn workload_row(
     index: &Index<'_>,
     (name, entry): (&WorkloadName, &WorkloadEntry<'_>),
-    class: ClassKey,
+    shared: &mut Shared<'_>,
     address: IpAddr,
     settings: &Settings<'_>,
     inputs: &Inputs,
 ) -> Option<(WorkloadRow, Vec<Finding>)> {
     let spec = &entry.workload.spec;
-    let node = NodeName::try_from(spec.node.as_str()).ok()?;
-    let (ports, findings) = ports(index, name, entry);
+    let node = match inputs.nodes.get(spec.node.as_str()) {
+        Some(fact) => fact.name.clone(),
+        None => NodeName::try_from(spec.node.as_str()).ok()?,
+    };
+    let (ports, findings) = ports(index, name, entry, shared);
     let command = spec.command.iter().flatten();
     let row = WorkloadRow {
         name: name.clone(),
-        class,
+        class: shared.classes.class(name, entry),
         address,
         published: inputs.published.get(name).cloned().unwrap_or_default(),
-        locality: locality(spec, &node, settings, inputs),
+        locality: locality(spec, settings, inputs, shared),
         node,
         ports,
         ready: inputs.ready.get(name).cloned().unwrap_or_default(),
@@ -462,12 +480,13 @@ pub(crate) fn workload_rows(
     inputs: &Inputs,
 ) -> (Vec<WorkloadRow>, Vec<Finding>, OrdSet<WorkloadName>) {
     let (mut rows, mut findings, mut troubled) = (Vec::new(), Vec::new(), OrdSet::new());
-    for (name, entry) in &index.workloads {
-        let Some(address) = given.workloads.get(name) else {
+    let mut shared = Shared::new(mentioned);
+    for ((name, entry), address) in index.workloads.iter().zip(&given.workloads) {
+        let Some(address) = *address else {
             continue;
         };
-        let class = mentioned.class(name, entry);
-        let made = workload_row(index, (name, entry), class, *address, settings, inputs);
+        let subject = (name, entry);
+        let made = workload_row(index, subject, &mut shared, address, settings, inputs);
         let Some((row, found)) = made else {
             continue;
         };
@@ -486,15 +505,16 @@ fn ports(
     index: &Index<'_>,
     name: &WorkloadName,
     entry: &WorkloadEntry<'_>,
+    shared: &mut Shared<'_>,
 ) -> (Vec<WorkloadPort>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut ports: BTreeMap<u16, (Arc<str>, Option<Protocol>)> = BTreeMap::new();
     for port in entry.workload.spec.ports.iter().flatten() {
         let protocol = declared(port.app_protocol.as_deref(), port.name.as_deref());
-        let port_name: Arc<str> = port.name.as_deref().unwrap_or_default().into();
-        ports.insert(port.port, (port_name, protocol));
+        let port_name = port.name.as_deref().map(|name| shared.text(name));
+        ports.insert(port.port, (port_name.unwrap_or_default(), protocol));
     }
-    for (service, found) in index.services_of(&name.namespace, &entry.labels) {
+    for (service, found) in index.services_of(&name.namespace, |key| entry.label(key)) {
         for (position, port) in found.service.spec.ports.iter().flatten().enumerate() {
             let said = declared(port.app_protocol.as_deref(), port.name.as_deref());
             let number = match &port.target_port {
@@ -511,7 +531,7 @@ fn ports(
                     *number
                 }
             };
-            let (_, known) = ports.entry(number).or_insert_with(|| ("".into(), None));
+            let (_, known) = ports.entry(number).or_default();
             if let (Some(known), Some(said)) = (*known, said)
                 && known != said
             {
@@ -541,25 +561,24 @@ fn ports(
 /// `Mesh.localities` has it.
 fn locality(
     spec: &WorkloadSpec,
-    node: &NodeName,
     settings: &Settings<'_>,
     inputs: &Inputs,
+    shared: &mut Shared<'_>,
 ) -> Locality {
     let place = spec.locality.as_ref();
-    let fact = inputs.nodes.get(node);
+    let fact = inputs.nodes.get(spec.node.as_str());
     let own_zone = place.and_then(|place| place.zone.as_deref());
-    let node_zone = fact.map_or("", |fact| &fact.zone);
-    let zone = own_zone.unwrap_or(node_zone);
-    let node_region = fact.map_or("", |fact| &fact.region);
-    let listed = settings.regions.get(zone).copied();
+    let node_zone = fact.map(|fact| fact.zone.clone()).unwrap_or_default();
+    let zone = own_zone.map_or(node_zone, |zone| shared.text(zone));
+    let node_region = fact.map(|fact| fact.region.clone()).unwrap_or_default();
+    let listed = settings.regions.get(&*zone).copied();
     // A zone of its own need not be in the node's region, but nothing else is known.
     let region = place
         .and_then(|place| place.region.as_deref())
-        .or_else(|| listed.filter(|_| own_zone.is_some() || node_region.is_empty()))
-        .unwrap_or(node_region);
+        .or_else(|| listed.filter(|_| own_zone.is_some() || node_region.is_empty()));
     Locality {
         cluster: settings.row.cluster.clone(),
-        region: region.into(),
-        zone: zone.into(),
+        region: region.map_or(node_region, |region| shared.text(region)),
+        zone,
     }
 }

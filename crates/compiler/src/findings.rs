@@ -1,7 +1,7 @@
 //! What the compiler says about what is written: kinds of findings, and how one is made.
 
 use tacit_api::parse::Problem;
-use tacit_api::{Located, Object, ObjectKey, SyntaxError};
+use tacit_api::{Kind, Located, Object, ObjectKey, SyntaxError};
 use tacit_model::finding::{Finding, Position, Severity};
 use tacit_model::{Namespace, ObjectRef};
 
@@ -151,6 +151,18 @@ pub fn object_ref(key: &ObjectKey) -> Option<ObjectRef> {
         kind: key.kind.as_str().into(),
         namespace,
         name: key.name.as_str().try_into().ok()?,
+    })
+}
+
+/// The key of the object that a reference names, if there is such a kind.
+pub(crate) fn object_key(object: &ObjectRef) -> Option<ObjectKey> {
+    Some(ObjectKey {
+        kind: Kind::from_name(&object.kind)?,
+        namespace: object
+            .namespace
+            .as_ref()
+            .map(|name| name.as_str().to_owned()),
+        name: object.name.as_str().to_owned(),
     })
 }
 

@@ -1,10 +1,10 @@
 //! The objects in force by what they are, and the classes of workloads that selectors can tell
 //! apart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 use tacit_api::{Located, Object, Service, Workload};
 use tacit_model::labels::Labels;
 use tacit_model::tables::{ClassKey, ClassRow};
@@ -26,50 +26,80 @@ pub(crate) struct ServiceEntry<'a> {
 pub(crate) struct WorkloadEntry<'a> {
     pub(crate) object: &'a Located<Object>,
     pub(crate) workload: &'a Workload,
-    pub(crate) labels: Labels,
     pub(crate) service_account: ServiceAccount,
+}
+
+impl WorkloadEntry<'_> {
+    /// The value of a label.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        self.workload.metadata.labels.get(key).map(String::as_str)
+    }
+
+    /// True if each of `wanted` is there, as with [`Labels::contain`].
+    pub(crate) fn has(&self, wanted: &Labels) -> bool {
+        let mut pairs = wanted.0.iter();
+        !wanted.0.is_empty() && pairs.all(|(key, value)| self.label(key) == Some(&**value))
+    }
 }
 
 /// What is there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Index<'a> {
     pub(crate) services: BTreeMap<ServiceName, ServiceEntry<'a>>,
-    pub(crate) workloads: BTreeMap<WorkloadName, WorkloadEntry<'a>>,
+    /// In the order of names.
+    pub(crate) workloads: Vec<(WorkloadName, WorkloadEntry<'a>)>,
     pub(crate) routes: BTreeMap<ObjectRef, &'a Located<Object>>,
     /// Every namespace with an object in force.
     pub(crate) namespaces: BTreeSet<Namespace>,
     /// How many each of them has.
     pub(crate) spaces: BTreeMap<Namespace, usize>,
     /// Services by one pair of their selector: only workloads with that pair can be behind them.
-    by_pair: BTreeMap<Namespace, BTreeMap<Pair, Vec<ServiceName>>>,
+    by_pair: BTreeMap<Namespace, ByPair<'a>>,
 }
+
+/// Names of services by key and value of a label.
+type ByPair<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<ServiceName>>>;
 
 impl<'a> Index<'a> {
     /// Sorts objects in force.
     pub(crate) fn new(objects: impl IntoIterator<Item = &'a Located<Object>>) -> Self {
         let mut index = Self::default();
+        let mut words = Words::default();
         for object in objects {
             let metadata = object.value.metadata();
-            let written = metadata.namespace.as_deref().map(Namespace::try_from);
-            if let Some(Ok(namespace)) = written {
-                index.add(object, &namespace, &metadata.name);
-                *index.spaces.entry(namespace.clone()).or_default() += 1;
-                index.namespaces.insert(namespace);
+            let written = metadata.namespace.as_deref();
+            if let Some(namespace) = written.and_then(|text| words.namespace(text)) {
+                index.add(object, &namespace, &metadata.name, &mut words);
+                match index.spaces.get_mut(&namespace) {
+                    Some(count) => *count += 1,
+                    None => {
+                        index.spaces.insert(namespace.clone(), 1);
+                        index.namespaces.insert(namespace);
+                    }
+                }
             }
         }
+        index.workloads.sort_by(|(a, _), (b, _)| a.cmp(b));
         index
     }
 
-    fn add(&mut self, object: &'a Located<Object>, namespace: &Namespace, name: &str) {
+    fn add(
+        &mut self,
+        object: &'a Located<Object>,
+        namespace: &Namespace,
+        name: &str,
+        words: &mut Words<'a>,
+    ) {
         match &object.value {
             Object::Service(service) => {
                 if let Ok(name) = name.try_into() {
                     let selector = service.spec.selector.as_ref().map(labels);
                     let selector = selector.unwrap_or_default();
                     let name = ServiceName::new(namespace.clone(), name);
-                    if let Some((key, value)) = selector.0.first_key_value() {
+                    let written = service.spec.selector.as_ref();
+                    if let Some((key, value)) = written.and_then(BTreeMap::first_key_value) {
                         let of = self.by_pair.entry(namespace.clone()).or_default();
-                        let there = of.entry((key.clone(), value.clone())).or_default();
+                        let there = of.entry(key).or_default().entry(value).or_default();
                         there.push(name.clone());
                     }
                     let entry = ServiceEntry {
@@ -82,9 +112,9 @@ impl<'a> Index<'a> {
                 }
             }
             Object::Workload(_) => {
-                if let (Ok(name), Some(entry)) = (name.try_into(), workload(object)) {
-                    self.workloads
-                        .insert(WorkloadName::new(namespace.clone(), name), entry);
+                if let (Ok(name), Some(entry)) = (name.try_into(), words.workload(object)) {
+                    let name = WorkloadName::new(namespace.clone(), name);
+                    self.workloads.push((name, entry));
                 }
             }
             Object::HTTPRoute(_) => {
@@ -114,31 +144,81 @@ impl<'a> Index<'a> {
     pub(crate) fn workloads_in<'s>(
         &'s self,
         namespace: &'s Namespace,
-    ) -> impl Iterator<Item = (&'s WorkloadName, &'s WorkloadEntry<'a>)> {
-        let first = WorkloadName::new(namespace.clone(), Name::least());
-        let there = self.workloads.range(first..);
+    ) -> impl Iterator<Item = &'s (WorkloadName, WorkloadEntry<'a>)> {
+        let before = |(name, _): &(WorkloadName, _)| name.namespace < *namespace;
+        let first = self.workloads.partition_point(before);
+        let there = self.workloads.get(first..).unwrap_or_default().iter();
         there.take_while(move |(name, _)| name.namespace == *namespace)
     }
 
-    /// Services of a namespace that select these labels, in the order of names.
-    pub(crate) fn services_of<'s>(
+    /// A workload in force.
+    pub(crate) fn workload(&self, name: &WorkloadName) -> Option<&WorkloadEntry<'a>> {
+        let at = self
+            .workloads
+            .binary_search_by(|(other, _)| other.cmp(name));
+        self.workloads.get(at.ok()?).map(|(_, entry)| entry)
+    }
+
+    /// Services of a namespace that select labels with these values, in the order of names.
+    pub(crate) fn services_of<'s, 'v>(
         &'s self,
         namespace: &Namespace,
-        labels: &Labels,
+        value_of: impl Fn(&str) -> Option<&'v str>,
     ) -> Vec<(&'s ServiceName, &'s ServiceEntry<'a>)> {
         let Some(of) = self.by_pair.get(namespace) else {
             return Vec::new();
         };
-        let pairs = labels.0.iter();
-        let near = pairs.filter_map(|(key, value)| of.get(&(key.clone(), value.clone())));
+        let keys = of.iter();
+        let near = keys.filter_map(|(key, services)| services.get(value_of(key)?));
         let found = near
             .flatten()
             .filter_map(|name| self.services.get_key_value(name));
-        let mut found: Vec<_> = found
-            .filter(|(_, entry)| labels.contain(&entry.selector))
-            .collect();
+        let selects = |entry: &ServiceEntry<'_>| {
+            let mut pairs = entry.selector.0.iter();
+            pairs.all(|(key, value)| value_of(key) == Some(&**value))
+        };
+        let mut found: Vec<_> = found.filter(|(_, entry)| selects(entry)).collect();
         found.sort_by_key(|(name, _)| *name);
         found
+    }
+}
+
+/// Names that many objects share, made once.
+#[derive(Debug, Default)]
+struct Words<'a> {
+    /// The last one: objects of a namespace stand together.
+    namespace: Option<Namespace>,
+    accounts: HashMap<&'a str, ServiceAccount>,
+}
+
+impl<'a> Words<'a> {
+    fn namespace(&mut self, text: &str) -> Option<Namespace> {
+        let same = |last: &&Namespace| last.as_str() == text;
+        if let Some(last) = self.namespace.as_ref().filter(same) {
+            return Some(last.clone());
+        }
+        self.namespace = text.try_into().ok();
+        self.namespace.clone()
+    }
+
+    fn workload(&mut self, object: &'a Located<Object>) -> Option<WorkloadEntry<'a>> {
+        let Object::Workload(workload) = &object.value else {
+            return None;
+        };
+        let account = workload.spec.service_account.as_str();
+        let service_account = match self.accounts.get(account) {
+            Some(known) => known.clone(),
+            None => {
+                let made = ServiceAccount::try_from(account).ok()?;
+                self.accounts.insert(account, made.clone());
+                made
+            }
+        };
+        Some(WorkloadEntry {
+            object,
+            workload,
+            service_account,
+        })
     }
 }
 
@@ -146,11 +226,11 @@ impl<'a> Index<'a> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Mentioned(pub(crate) OrdMap<Namespace, Pairs>);
 
-/// Labels that selectors of one namespace mention.
-pub(crate) type Pairs = OrdSet<Pair>;
+/// Labels that selectors of one namespace mention: values by key.
+pub(crate) type Pairs = OrdMap<Arc<str>, OrdMap<Arc<str>, ()>>;
 
 /// Key and value of a label.
-pub(crate) type Pair = (Arc<str>, Arc<str>);
+type Pair = (Arc<str>, Arc<str>);
 
 impl Mentioned {
     /// What services and the given selectors of policies mention.
@@ -171,42 +251,78 @@ impl Mentioned {
     }
 
     fn add(&mut self, namespace: &Namespace, labels: &Labels) {
-        let pairs = labels.0.iter();
-        let pairs = pairs.map(|(key, value)| (key.clone(), value.clone()));
-        self.0.entry(namespace.clone()).or_default().extend(pairs);
+        let pairs = self.0.entry(namespace.clone()).or_default();
+        for (key, value) in &labels.0 {
+            let values = pairs.entry(key.clone()).or_default();
+            values.insert(value.clone(), ());
+        }
+    }
+}
+
+/// Puts workloads into classes. One key serves all workloads of a class.
+#[derive(Debug)]
+pub(crate) struct Classifier<'m> {
+    mentioned: &'m Mentioned,
+    /// The last one: workloads of a namespace stand together.
+    namespace: Option<(Namespace, Option<&'m Pairs>)>,
+    known: HashMap<(Vec<Pair>, ServiceAccount), Arc<ClassKey>>,
+}
+
+impl<'m> Classifier<'m> {
+    pub(crate) fn new(mentioned: &'m Mentioned) -> Self {
+        Self {
+            mentioned,
+            namespace: None,
+            known: HashMap::new(),
+        }
     }
 
     /// The class of a workload.
-    pub(crate) fn class(&self, name: &WorkloadName, entry: &WorkloadEntry<'_>) -> ClassKey {
-        let pairs = self.0.get(&name.namespace);
-        let kept = entry.labels.0.iter().filter(|(key, value)| {
-            let pair = ((*key).clone(), (*value).clone());
-            pairs.is_some_and(|pairs| pairs.contains(&pair))
-        });
-        ClassKey {
-            namespace: name.namespace.clone(),
-            labels: Labels(kept.map(|(k, v)| (k.clone(), v.clone())).collect()),
-            service_account: entry.service_account.clone(),
+    pub(crate) fn class(
+        &mut self,
+        name: &WorkloadName,
+        entry: &WorkloadEntry<'_>,
+    ) -> Arc<ClassKey> {
+        let namespace = &name.namespace;
+        let pairs = match &self.namespace {
+            Some((last, pairs)) if last == namespace => *pairs,
+            Some(_) | None => {
+                self.known.clear();
+                let pairs = self.mentioned.0.get(namespace);
+                self.namespace = Some((namespace.clone(), pairs));
+                pairs
+            }
+        };
+        let mut kept = Vec::new();
+        for (key, value) in &entry.workload.metadata.labels {
+            let found = pairs.and_then(|pairs| {
+                let (key, values) = pairs.get_key_value(key.as_str())?;
+                let (value, ()) = values.get_key_value(value.as_str())?;
+                Some((key.clone(), value.clone()))
+            });
+            kept.extend(found);
         }
+        let account = entry.service_account.clone();
+        let class = self.known.entry((kept, account));
+        let class = class.or_insert_with_key(|(kept, service_account)| {
+            Arc::new(ClassKey {
+                namespace: namespace.clone(),
+                labels: Labels(kept.iter().cloned().collect()),
+                service_account: service_account.clone(),
+            })
+        });
+        class.clone()
     }
 }
 
 /// A Workload in force.
 pub(crate) fn workload(object: &Located<Object>) -> Option<WorkloadEntry<'_>> {
-    let Object::Workload(workload) = &object.value else {
-        return None;
-    };
-    Some(WorkloadEntry {
-        object,
-        workload,
-        labels: labels(&workload.metadata.labels),
-        service_account: workload.spec.service_account.as_str().try_into().ok()?,
-    })
+    Words::default().workload(object)
 }
 
 /// The row of a class, without access policies.
-pub(crate) fn class_row(key: ClassKey, index: &Index<'_>) -> ClassRow {
-    let selected = index.services_of(&key.namespace, &key.labels);
+pub(crate) fn class_row(key: Arc<ClassKey>, index: &Index<'_>) -> ClassRow {
+    let selected = index.services_of(&key.namespace, |label| key.labels.value(label));
     ClassRow {
         services: selected.into_iter().map(|(name, _)| name.clone()).collect(),
         access: Vec::new(),

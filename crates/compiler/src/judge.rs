@@ -6,6 +6,7 @@ use tacit_model::names::InvalidName;
 use tacit_model::status::Reason;
 use tacit_model::{Name, Namespace};
 
+use crate::compile::Instead;
 use crate::delta::Written;
 use crate::findings::{
     BAD_NAME, DUPLICATE_OBJECT, NOT_SUPPORTED, Report, SECOND_MESH, at, of_syntax,
@@ -32,6 +33,15 @@ impl<'a> Judged<'a> {
     /// True if the written version is valid.
     pub(crate) fn is_good(&self) -> bool {
         self.problem.is_none()
+    }
+
+    /// What is in force if not what is written.
+    pub(crate) fn instead(&self) -> Option<Instead> {
+        match (self.is_good(), self.in_force) {
+            (true, _) => None,
+            (false, Some(_)) => Some(Instead::LastGood),
+            (false, None) => Some(Instead::Nothing),
+        }
     }
 
     /// True if an earlier version is in force.
@@ -247,7 +257,7 @@ fn names(report: &mut Report<'_>, object: &Located<Object>) {
     let metadata = object.value.metadata();
     let name: Option<InvalidName> = match object.value.kind() {
         // It is a label of a DNS name.
-        Kind::Service => Namespace::try_from(metadata.name.as_str())
+        Kind::Service => Namespace::check(&metadata.name)
             .err()
             .map(|error| InvalidName {
                 expected: SERVICE_NAME,
@@ -259,10 +269,10 @@ fn names(report: &mut Report<'_>, object: &Located<Object>) {
         | Kind::Mesh
         | Kind::RetryTimeoutPolicy
         | Kind::Workload
-        | Kind::Workspace => Name::try_from(metadata.name.as_str()).err(),
+        | Kind::Workspace => Name::check(&metadata.name).err(),
     };
     values::labels(report, "metadata.labels", &metadata.labels);
-    let namespace = metadata.namespace.as_deref().map(Namespace::try_from);
+    let namespace = metadata.namespace.as_deref().map(Namespace::check);
     let namespace = namespace.and_then(Result::err);
     for (field, error) in [("metadata.name", name), ("metadata.namespace", namespace)] {
         if let Some(error) = error {

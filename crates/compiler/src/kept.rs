@@ -1,6 +1,6 @@
 //! What is kept of a compilation so that a change of workloads need not look at everything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(crate) struct Kept {
     /// True if somebody waits for an address that another one has.
     pub(crate) disputed: bool,
     /// The workloads of each class.
-    pub(crate) classes: OrdMap<ClassKey, OrdSet<WorkloadName>>,
+    pub(crate) classes: OrdMap<Arc<ClassKey>, OrdSet<WorkloadName>>,
     /// How many workloads are at each place.
     pub(crate) places: OrdMap<Locality, usize>,
     /// Workloads whose ports disagree with a Service.
@@ -74,17 +74,24 @@ impl Kept {
             ..Self::default()
         };
         kept.watch(facts);
-        let mut classes: BTreeMap<&ClassKey, OrdSet<WorkloadName>> = BTreeMap::new();
+        let mut places: BTreeMap<&Locality, usize> = BTreeMap::new();
+        // The workloads of a class share its key: comparing addresses is enough.
+        let mut classes: HashMap<*const ClassKey, (_, Vec<_>)> = HashMap::new();
         for row in facts.workloads {
             kept.holders.insert(row.address, row.name.clone());
-            *kept.places.entry(row.locality.clone()).or_default() += 1;
-            let members = classes.entry(&row.class).or_default();
-            members.insert(row.name.clone());
+            *places.entry(&row.locality).or_default() += 1;
+            let class = classes.entry(Arc::as_ptr(&row.class));
+            let (_, members) = class.or_insert_with(|| (&row.class, Vec::new()));
+            members.push(row.name.clone());
         }
-        let classes = classes.into_iter();
-        kept.classes = classes
-            .map(|(key, members)| (key.clone(), members))
-            .collect();
+        let places = places.into_iter();
+        kept.places = places.map(|(at, count)| (at.clone(), count)).collect();
+        let classes = classes.into_values();
+        let class = |(key, members): (&Arc<ClassKey>, Vec<WorkloadName>)| {
+            let members: OrdSet<WorkloadName> = members.into_iter().collect();
+            (key.clone(), members)
+        };
+        kept.classes = classes.map(class).collect();
         kept
     }
 
@@ -121,7 +128,7 @@ impl Kept {
     pub(crate) fn classes_in<'k>(
         &'k self,
         namespace: &'k Namespace,
-    ) -> impl Iterator<Item = (&'k ClassKey, &'k OrdSet<WorkloadName>)> {
+    ) -> impl Iterator<Item = (&'k Arc<ClassKey>, &'k OrdSet<WorkloadName>)> {
         let first = ClassKey {
             namespace: namespace.clone(),
             labels: Labels::default(),
@@ -150,10 +157,10 @@ impl Kept {
                 self.places.remove(&row.locality);
             }
         }
-        if let Some(members) = self.classes.get_mut(&row.class) {
+        if let Some(members) = self.classes.get_mut(&*row.class) {
             members.remove(&row.name);
             if members.is_empty() {
-                self.classes.remove(&row.class);
+                self.classes.remove(&*row.class);
             }
         }
     }

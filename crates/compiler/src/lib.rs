@@ -42,7 +42,8 @@ use tacit_model::finding::Finding;
 use tacit_model::status::ObjectStatus;
 use tacit_model::{Namespace, ObjectRef, PolicyName, Tables, WorkspaceName};
 
-use crate::compile::{Compiled, Version, compile, sort};
+use crate::compile::{Compiled, compile, sort};
+use crate::findings::{object_key, object_ref};
 use crate::narrow::narrow;
 use crate::state::{Inputs, Touched};
 
@@ -81,7 +82,7 @@ impl Compiler {
         let before = std::mem::take(&mut self.compiled);
         self.compiled = self.after(&before, &touched);
         self.inputs.addresses.clone_from(&self.compiled.addresses);
-        output(&before, &self.compiled, &touched)
+        output(&before, &self.compiled, &self.inputs, &touched)
     }
 
     fn after(&self, before: &Compiled, touched: &Touched) -> Compiled {
@@ -128,19 +129,28 @@ impl Compiler {
     }
 
     /// The statuses of all objects with valid names, by object.
-    pub fn statuses(&self) -> impl Iterator<Item = &ObjectStatus> {
-        self.compiled.statuses.values().map(|status| &**status)
+    pub fn statuses(&self) -> impl Iterator<Item = ObjectStatus> {
+        let objects = self.inputs.objects.keys().filter_map(object_ref);
+        objects.map(|object| match self.compiled.statuses.get(&object) {
+            Some(status) => ObjectStatus::clone(status),
+            None => ObjectStatus::accepted(object),
+        })
     }
 
     /// The status of an object.
     #[must_use]
-    pub fn status(&self, object: &ObjectRef) -> Option<&ObjectStatus> {
-        self.compiled.statuses.get(object).map(|status| &**status)
+    pub fn status(&self, object: &ObjectRef) -> Option<ObjectStatus> {
+        if let Some(status) = self.compiled.statuses.get(object) {
+            return Some(ObjectStatus::clone(status));
+        }
+        let known = self.inputs.objects.contains_key(&object_key(object)?);
+        known.then(|| ObjectStatus::accepted(object.clone()))
     }
 
     /// Objects whose written version is valid now, by key.
     pub fn good(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.compiled.good.iter()
+        let keys = self.inputs.objects.keys();
+        keys.filter(|key| !self.compiled.instead.contains_key(*key))
     }
 
     /// All addresses given away.
@@ -164,14 +174,8 @@ impl Compiler {
     /// The version of each object that is in force: what is written if that is valid, else the
     /// last good one. In the order of keys.
     pub fn in_force(&self) -> impl Iterator<Item = &Located<Object>> {
-        self.compiled.in_force.iter().filter_map(|(key, version)| {
-            let entry = self.inputs.objects.get(key)?;
-            match (version, &entry.written) {
-                (Version::LastGood, _) => entry.last_good.as_deref(),
-                (Version::Written, Written::Ok(object)) => Some(object),
-                (Version::Written, Written::Duplicate(_) | Written::Unparsable(_)) => None,
-            }
-        })
+        let objects = self.inputs.objects.iter();
+        objects.filter_map(|(key, entry)| self.compiled.in_force(key, entry))
     }
 
     /// What each AccessPolicy applies to, whether or not workloads are there now; also those
@@ -201,7 +205,7 @@ fn moved(before: &Addresses, after: &Addresses) -> bool {
 }
 
 /// What has changed. Parts that two states share are not looked at.
-fn output(before: &Compiled, after: &Compiled, touched: &Touched) -> OutputDelta {
+fn output(before: &Compiled, after: &Compiled, inputs: &Inputs, touched: &Touched) -> OutputDelta {
     let mut output = OutputDelta {
         tables: before.tables.diff(&after.tables),
         addresses_moved: moved(&before.addresses, &after.addresses),
@@ -230,16 +234,17 @@ fn output(before: &Compiled, after: &Compiled, touched: &Touched) -> OutputDelta
         };
         output.statuses.insert(object.clone(), status);
     }
-    let touched = touched
-        .objects
-        .iter()
-        .filter(|key| after.good.contains(*key));
-    let mut good: BTreeSet<ObjectKey> = touched.cloned().collect();
-    for change in before.good.diff(&after.good) {
-        if let imbl::ordset::DiffItem::Add(key) = change {
-            good.insert(key.clone());
-        }
-    }
-    output.good = good.into_iter().collect();
+    let touched = touched.objects.iter().map(|(key, _)| key);
+    let mended = before.instead.diff(&after.instead);
+    let mended = mended.filter_map(|change| match change {
+        DiffItem::Remove(key, _) => Some(key),
+        DiffItem::Add(..) | DiffItem::Update { .. } => None,
+    });
+    let is_good =
+        |key: &&ObjectKey| inputs.objects.contains_key(*key) && !after.instead.contains_key(*key);
+    let mut good: Vec<ObjectKey> = touched.chain(mended).filter(is_good).cloned().collect();
+    good.sort();
+    good.dedup();
+    output.good = good;
     output
 }

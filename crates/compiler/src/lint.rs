@@ -4,6 +4,7 @@
 //! that a field changes nothing, or not what its name promises.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tacit_api::mesh::Defaults;
 use tacit_api::{Located, Object, Policy};
@@ -35,7 +36,7 @@ pub(crate) type Tenancies = BTreeMap<Namespace, Tenancy>;
 pub(crate) struct World<'f, 'a> {
     mesh: &'f Mesh<'a>,
     facts: &'f Facts<'f, 'a>,
-    classes: &'f BTreeMap<ClassKey, ClassRow>,
+    classes: &'f BTreeMap<Arc<ClassKey>, ClassRow>,
     tenancies: &'f Tenancies,
     /// Unix seconds.
     now: i64,
@@ -51,7 +52,7 @@ impl<'f, 'a> World<'f, 'a> {
     pub(crate) fn new(
         mesh: &'f Mesh<'a>,
         facts: &'f Facts<'f, 'a>,
-        classes: &'f BTreeMap<ClassKey, ClassRow>,
+        classes: &'f BTreeMap<Arc<ClassKey>, ClassRow>,
         tenancies: &'f Tenancies,
         now: i64,
     ) -> Self {

@@ -14,10 +14,9 @@ use tacit_model::finding::{Finding, Severity};
 use tacit_model::tables::{Protocol, WorkloadRow};
 use tacit_model::{Namespace, Row, RowKey, WorkloadName};
 
-use crate::compile::{Compiled, Version, sort, version};
-use crate::delta::Written;
+use crate::compile::{Compiled, Instead, sort};
 use crate::endpoints::{
-    Allocators, address_problem, may_be_hosted, on_node, workload_row, written_address,
+    Allocators, Shared, address_problem, may_be_hosted, on_node, workload_row, written_address,
 };
 use crate::findings::{RANGE_FULL, at, object_ref};
 use crate::index::{Index, Mentioned, WorkloadEntry, class_row, workload};
@@ -34,6 +33,8 @@ type Indexes<'i> = BTreeMap<Namespace, Index<'i>>;
 struct Subject<'i> {
     key: &'i ObjectKey,
     name: WorkloadName,
+    /// True if a version was in force before.
+    was: bool,
     judged: Option<Judged<'i>>,
     entry: Option<WorkloadEntry<'i>>,
     old: Option<Arc<WorkloadRow>>,
@@ -46,7 +47,7 @@ struct Subject<'i> {
 pub(crate) fn narrow(
     inputs: &Inputs,
     before: &Compiled,
-    touched: &BTreeSet<ObjectKey>,
+    touched: &[(ObjectKey, bool)],
 ) -> Option<Compiled> {
     let settings = settings(inputs, before)?;
     let mut next = before.clone();
@@ -105,21 +106,16 @@ fn in_force<'i>(
     before: &Compiled,
     key: &ObjectKey,
 ) -> Option<&'i Located<Object>> {
-    let entry = inputs.objects.get(key)?;
-    match (before.in_force.get(key)?, &entry.written) {
-        (Version::LastGood, _) => entry.last_good.as_deref(),
-        (Version::Written, Written::Ok(object)) => Some(object),
-        (Version::Written, Written::Duplicate(_) | Written::Unparsable(_)) => None,
-    }
+    before.in_force(key, inputs.objects.get(key)?)
 }
 
 fn judge<'i>(
     inputs: &'i Inputs,
     before: &Compiled,
-    touched: &'i BTreeSet<ObjectKey>,
+    touched: &'i [(ObjectKey, bool)],
     settings: &Settings<'_>,
 ) -> Option<Vec<Subject<'i>>> {
-    let subject = |key: &'i ObjectKey| {
+    let subject = |(key, was): &'i (ObjectKey, bool)| {
         let name = workload_name(key).filter(|_| key.kind == Kind::Workload)?;
         let old = match before.tables.0.get(&RowKey::Workload(name.clone())) {
             Some(Row::Workload(row)) => Some(row.clone()),
@@ -133,6 +129,7 @@ fn judge<'i>(
         Some(Subject {
             key,
             name,
+            was: *was && before.instead.get(key) != Some(&Instead::Nothing),
             judged,
             entry,
             old,
@@ -146,16 +143,12 @@ fn judge<'i>(
 /// Notes which versions are in force. A namespace that appears or goes is for everything.
 fn spaces(next: &mut Compiled, subjects: &[Subject<'_>]) -> Option<()> {
     for subject in subjects {
-        let (key, judged) = (subject.key, subject.judged.as_ref());
-        let was = match judged.and_then(version) {
-            Some(now) => next.in_force.insert(key.clone(), now).is_some(),
-            None => next.in_force.remove(key).is_some(),
-        };
-        match judged.is_some_and(Judged::is_good) {
-            true => drop(next.good.insert(key.clone())),
-            false => drop(next.good.remove(key)),
+        let key = subject.key;
+        match subject.judged.as_ref().and_then(Judged::instead) {
+            Some(instead) => drop(next.instead.insert(key.clone(), instead)),
+            None => drop(next.instead.remove(key)),
         }
-        let is = subject.entry.is_some();
+        let (was, is) = (subject.was, subject.entry.is_some());
         let count = next.kept.spaces.get_mut(&subject.name.namespace)?;
         *count = count
             .checked_add(usize::from(is))?
@@ -257,6 +250,7 @@ fn rows(
     (indexes, given): (&Indexes<'_>, &BTreeMap<WorkloadName, IpAddr>),
 ) -> Option<()> {
     let mentioned = Mentioned(next.kept.mentioned.clone());
+    let mut shared = Shared::new(&mentioned);
     for subject in subjects {
         if next.kept.troubled.contains(&subject.name) {
             return None;
@@ -265,8 +259,15 @@ fn rows(
             continue;
         };
         let index = indexes.get(&subject.name.namespace)?;
-        let (name, class) = (&subject.name, mentioned.class(&subject.name, entry));
-        let (row, found) = workload_row(index, (name, entry), class, *address, settings, inputs)?;
+        let name = &subject.name;
+        let (row, found) = workload_row(
+            index,
+            (name, entry),
+            &mut shared,
+            *address,
+            settings,
+            inputs,
+        )?;
         if !found.is_empty() {
             return None;
         }
@@ -285,9 +286,8 @@ fn reaches_policies(before: &Compiled, subject: &Subject<'_>) -> bool {
     let mut selectors = selectors.into_iter().flat_map(|found| found.iter());
     let is =
         |row: Option<&WorkloadRow>, labels| row.is_some_and(|row| row.class.labels.contain(labels));
-    let known = before.in_force.contains_key(subject.key);
     // Without a row there are no labels to compare.
-    let hidden = known && old.is_none() || subject.entry.is_some() && new.is_none();
+    let hidden = subject.was && old.is_none() || subject.entry.is_some() && new.is_none();
     if selectors.any(|labels| hidden || is(old, labels) != is(new, labels)) {
         return true;
     }
@@ -314,7 +314,7 @@ fn classes(next: &mut Compiled, subject: &Subject<'_>, index: &Index<'_>) {
         None => drop(tables.remove(&key)),
     }
     if let Some(old) = &subject.old
-        && !next.kept.classes.contains_key(&old.class)
+        && !next.kept.classes.contains_key(&*old.class)
     {
         tables.remove(&RowKey::Class(old.class.clone()));
     }
@@ -352,7 +352,10 @@ fn said(next: &mut Compiled, subject: &Subject<'_>) {
         .iter()
         .find(|found| found.severity == Severity::Error);
     let status = plain(judged, object.clone(), error);
-    next.statuses.insert(object.clone(), Arc::new(status));
+    match status.is_plain() {
+        true => drop(next.statuses.remove(&object)),
+        false => drop(next.statuses.insert(object.clone(), Arc::new(status))),
+    }
     match findings.is_empty() {
         true => drop(next.findings.remove(&Some(object))),
         false => drop(next.findings.insert(Some(object), Arc::new(findings))),

@@ -57,7 +57,7 @@ pub fn compile_files(files: impl IntoIterator<Item = (Arc<str>, Parsed)>, now: i
     Offline {
         checked: Checked {
             findings: compiler.findings_and_advice(),
-            statuses: compiler.statuses().cloned().collect(),
+            statuses: compiler.statuses().collect(),
         },
         compiler,
     }

@@ -49,15 +49,15 @@ impl Inputs {
             all: file_errors.is_some()
                 || !(nodes.is_empty() && removed_nodes.is_empty())
                 || addresses.is_some(),
-            objects: BTreeSet::new(),
+            objects: Vec::new(),
         };
         for key in removes {
-            self.objects.remove(&key);
+            let was = self.objects.remove(&key).is_some();
             if let Some(name) = workload_name(&key) {
                 self.ready.remove(&name);
                 self.published.remove(&name);
             }
-            touched.objects.insert(key);
+            touched.objects.push((key, was));
         }
         for Upsert {
             key,
@@ -66,13 +66,13 @@ impl Inputs {
             owner,
         } in upserts
         {
-            touched.objects.insert(key.clone());
             let entry = Entry {
                 written,
                 last_good,
                 owner,
             };
-            self.objects.insert(key, Arc::new(entry));
+            let was = self.objects.insert(key.clone(), Arc::new(entry)).is_some();
+            touched.objects.push((key, was));
         }
         if let Some(errors) = file_errors {
             self.file_errors = Arc::new(errors);
@@ -86,13 +86,13 @@ impl Inputs {
         // A report about what is gone already would stay for ever.
         for (name, ports) in ready {
             if let Some(key) = self.known(&name) {
-                touched.objects.insert(key);
+                touched.objects.push((key, true));
                 self.ready.insert(name, ports);
             }
         }
         for (name, ports) in published {
             if let Some(key) = self.known(&name) {
-                touched.objects.insert(key);
+                touched.objects.push((key, true));
                 self.published.insert(name, ports);
             }
         }
@@ -101,6 +101,11 @@ impl Inputs {
         }
         // Time that goes back would bring expired grants back.
         self.now = now.map_or(self.now, |now| now.max(self.now));
+        // Of an object that is touched twice, the first says what was there before.
+        touched.objects.sort_by(|(a, _), (b, _)| a.cmp(b));
+        touched
+            .objects
+            .dedup_by(|(later, _), (first, _)| later == first);
         touched
     }
 
@@ -116,8 +121,9 @@ impl Inputs {
 pub(crate) struct Touched {
     /// More than objects: nodes, files that cannot be read, addresses from the store.
     pub(crate) all: bool,
-    /// Objects that are written anew or observed anew.
-    pub(crate) objects: BTreeSet<ObjectKey>,
+    /// Objects that are written anew or observed anew, and whether each was there before. In the
+    /// order of keys, each once.
+    pub(crate) objects: Vec<(ObjectKey, bool)>,
 }
 
 /// The key of the object of a workload.

@@ -1,6 +1,6 @@
 //! The conditions of each object, for the people who wrote it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use tacit_api::Kind;
 use tacit_model::finding::{Finding, Severity};
@@ -32,7 +32,8 @@ pub(crate) struct Facts<'f, 'a> {
     pub(crate) map: &'f Map<'f>,
 }
 
-/// The statuses of all objects with valid names, in their order. `findings` are sorted.
+/// The statuses of the objects with valid names of which there is more to say than that they are
+/// accepted, in their order. `findings` are sorted.
 pub(crate) fn statuses(facts: &Facts<'_, '_>, findings: &[Finding]) -> Vec<ObjectStatus> {
     let (mut errors, mut unresolved) = (BTreeMap::new(), BTreeMap::new());
     for finding in findings
@@ -55,7 +56,20 @@ pub(crate) fn statuses(facts: &Facts<'_, '_>, findings: &[Finding]) -> Vec<Objec
         .map(|policy| (&policy.object, policy))
         .collect();
     let mut statuses: Vec<ObjectStatus> = Vec::new();
+    let said: HashSet<_> = errors.keys().map(|object| parts(object)).collect();
     for judged in facts.judged {
+        let key = judged.key;
+        let simple = matches!(key.kind, Kind::Service | Kind::Workload) && judged.is_good();
+        // Nearly all are so: they cost nothing more.
+        if simple
+            && !said.contains(&(
+                key.kind.as_str(),
+                key.namespace.as_deref(),
+                key.name.as_str(),
+            ))
+        {
+            continue;
+        }
         if let Some(object) = object_ref(judged.key) {
             let error = errors.get(&object).copied();
             let policy = placed.get(&object).copied();
@@ -64,11 +78,18 @@ pub(crate) fn statuses(facts: &Facts<'_, '_>, findings: &[Finding]) -> Vec<Objec
             if judged.key.kind == Kind::HTTPRoute && judged.in_force.is_some() {
                 status.conditions.push(resolved_refs(backends));
             }
-            statuses.push(status);
+            if !status.is_plain() {
+                statuses.push(status);
+            }
         }
     }
     statuses.sort_by(|a, b| a.object.cmp(&b.object));
     statuses
+}
+
+fn parts(object: &ObjectRef) -> (&str, Option<&str>, &str) {
+    let namespace = object.namespace.as_ref().map(Namespace::as_str);
+    (&object.kind, namespace, object.name.as_str())
 }
 
 fn one(

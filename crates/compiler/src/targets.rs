@@ -450,7 +450,7 @@ impl Resolving<'_, '_, '_> {
                 let found = namespaces
                     .iter()
                     .flat_map(|namespace| self.world.index.workloads_in(namespace))
-                    .any(|(_, entry)| entry.labels.contain(&wanted));
+                    .any(|(_, entry)| entry.has(&wanted));
                 self.none(at, found);
                 self.targets.hits.push(Hit::Workloads {
                     namespaces,

@@ -20,17 +20,18 @@ pub(crate) fn of_object(
     roster: &Roster,
     object: &ObjectRef,
 ) -> Option<ObjectStatus> {
-    let mut status = published.statuses.get(object)?.clone();
+    let known = published.since.get(object).copied();
+    let mut status = match published.statuses.get(object) {
+        Some(status) => status.clone(),
+        // Of most objects there is no more to say.
+        None => ObjectStatus::accepted(known.map(|_| object.clone())?),
+    };
     let accepted = status
         .conditions
         .iter()
         .find(|condition| condition.kind == ConditionKind::Accepted)
         .is_none_or(|condition| condition.status);
-    let since = published
-        .since
-        .get(object)
-        .copied()
-        .unwrap_or(published.generation);
+    let since = known.unwrap_or(published.generation);
     let nodes = published.enrolled();
     let has = roster.have(&nodes, since);
     let absent = || -> Vec<NodeName> {

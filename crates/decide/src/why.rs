@@ -475,11 +475,11 @@ fn assumed_row(id: &SpiffeId, locality: &Locality) -> Result<WorkloadRow, Denial
     };
     Ok(WorkloadRow {
         name: WorkloadName::parse(id.namespace.as_str(), "caller").map_err(internal)?,
-        class: ClassKey {
+        class: Arc::new(ClassKey {
             namespace: id.namespace.clone(),
             labels: tacit_model::labels::Labels::default(),
             service_account: id.service_account.clone(),
-        },
+        }),
         address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         node: "caller".try_into().map_err(internal)?,
         locality: locality.clone(),

@@ -67,12 +67,12 @@ pub(crate) fn millis(n: u64) -> Now {
     seconds(0).plus(Duration::from_millis(n))
 }
 
-fn class_key(ns: &str, app: &str, account: &str) -> ClassKey {
-    ClassKey {
+fn class_key(ns: &str, app: &str, account: &str) -> Arc<ClassKey> {
+    Arc::new(ClassKey {
         namespace: namespace(ns),
         labels: Labels::from_pairs([("app", app)]),
         service_account: account.try_into().unwrap(),
-    }
+    })
 }
 
 /// A range of 16 bits from `network`, as a field of the Mesh says.

@@ -57,17 +57,28 @@ macro_rules! name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// Says what is wrong with a text that is no such name, without making one.
+            pub fn check(text: &str) -> Result<(), InvalidName> {
+                match $check(text) {
+                    true => Ok(()),
+                    false => Err(InvalidName::new($expected, text)),
+                }
+            }
         }
 
         impl TryFrom<&str> for $name {
             type Error = InvalidName;
 
             fn try_from(text: &str) -> Result<Self, InvalidName> {
-                if $check(text) {
-                    Ok(Self(text.into()))
-                } else {
-                    Err(InvalidName::new($expected, text))
-                }
+                Self::check(text).map(|()| Self(text.into()))
+            }
+        }
+
+        // Texts order and hash as names do, so maps can be asked by text.
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 

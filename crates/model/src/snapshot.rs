@@ -27,7 +27,7 @@ pub struct Snapshot {
     /// Workloads by name.
     pub workloads: BTreeMap<WorkloadName, Arc<WorkloadRow>>,
     /// Classes by key.
-    pub classes: BTreeMap<ClassKey, Arc<ClassRow>>,
+    pub classes: BTreeMap<Arc<ClassKey>, Arc<ClassRow>>,
     /// Access policies by name.
     pub access: BTreeMap<PolicyName, Arc<AccessRow>>,
     /// Namespaces by name.
@@ -41,7 +41,7 @@ pub struct Snapshot {
     published: HashMap<SocketAddr, (WorkloadName, u16)>,
     endpoints: HashMap<ServiceName, Vec<Arc<WorkloadRow>>>,
     candidates: HashMap<ServiceName, Candidates>,
-    policies: HashMap<ClassKey, Arc<Policies>>,
+    policies: HashMap<Arc<ClassKey>, Arc<Policies>>,
 }
 
 /// Why tables are not a state that may be used.

@@ -70,3 +70,34 @@ pub struct ObjectStatus {
     /// FailoverPolicy: for each client locality the order with endpoint counts, one line each.
     pub order: Vec<Arc<str>>,
 }
+
+impl ObjectStatus {
+    /// An object of which there is no more to say than that it is accepted.
+    #[must_use]
+    pub fn accepted(object: ObjectRef) -> Self {
+        Self {
+            object,
+            conditions: vec![Condition {
+                kind: ConditionKind::Accepted,
+                status: true,
+                reason: Reason::Accepted,
+                message: Default::default(),
+            }],
+            targets: Vec::new(),
+            last_good_in_force: false,
+            order: Vec::new(),
+        }
+    }
+
+    /// True if there is no more to say than that.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let accepted = |found: &Condition| {
+            found.kind == ConditionKind::Accepted && found.status && found.message.is_empty()
+        };
+        self.conditions.iter().all(accepted)
+            && self.targets.is_empty()
+            && !self.last_good_in_force
+            && self.order.is_empty()
+    }
+}

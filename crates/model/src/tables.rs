@@ -118,7 +118,7 @@ pub struct ClassKey {
 /// A class with what applies to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassRow {
-    pub key: ClassKey,
+    pub key: Arc<ClassKey>,
     /// Services that select it.
     pub services: BTreeSet<ServiceName>,
     /// Access policies that apply to it.
@@ -164,7 +164,8 @@ pub struct PublishedPort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadRow {
     pub name: WorkloadName,
-    pub class: ClassKey,
+    /// Shared by the workloads of the class.
+    pub class: Arc<ClassKey>,
     pub address: IpAddr,
     pub node: NodeName,
     pub locality: Locality,
@@ -260,7 +261,7 @@ pub enum Row {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKey {
     Access(PolicyName),
-    Class(ClassKey),
+    Class(Arc<ClassKey>),
     Mesh,
     Namespace(Namespace),
     Route(RouteKey),

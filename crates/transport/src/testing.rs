@@ -6,6 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
@@ -183,11 +184,11 @@ fn snapshot(identity: &SpiffeId) -> (Snapshot, WorkloadRow) {
     };
     let workload = WorkloadRow {
         name: WorkloadName::parse("shop", "one").unwrap(),
-        class: ClassKey {
+        class: Arc::new(ClassKey {
             namespace: identity.namespace.clone(),
             labels: Labels::default(),
             service_account: identity.service_account.clone(),
-        },
+        }),
         address: LOCALHOST,
         node: "here".try_into().unwrap(),
         locality: Locality::default(),

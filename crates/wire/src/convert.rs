@@ -33,6 +33,19 @@ pub trait Wire: Sized {
     fn from_wire(proto: Self::Proto) -> Result<Self, Invalid>;
 }
 
+/// What is shared travels as what it is.
+impl<T: Wire> Wire for Arc<T> {
+    type Proto = T::Proto;
+
+    fn to_wire(&self) -> Self::Proto {
+        T::to_wire(self)
+    }
+
+    fn from_wire(proto: Self::Proto) -> Result<Self, Invalid> {
+        T::from_wire(proto).map(Self::new)
+    }
+}
+
 /// Why a message is not a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {

@@ -150,11 +150,11 @@ fn some_rows() -> BTreeMap<RowKey, Row> {
 
 /// A class whose namespace row is missing: not a closed state.
 fn open_row() -> Row {
-    let key = ClassKey {
+    let key = Arc::new(ClassKey {
         namespace: "nowhere".try_into().unwrap(),
         labels: Default::default(),
         service_account: "web".try_into().unwrap(),
-    };
+    });
     Row::Class(Arc::new(ClassRow {
         key,
         services: Default::default(),

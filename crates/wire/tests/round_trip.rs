@@ -138,7 +138,7 @@ fn labels_with_special_characters_make_distinct_names() {
             labels: tacit_model::labels::Labels::from_pairs(pairs.iter().copied()),
             service_account: "b".try_into().unwrap(),
         };
-        resource_name(&tacit_model::RowKey::Class(key))
+        resource_name(&tacit_model::RowKey::Class(key.into()))
     };
     let names = [
         class(&[("a", "b"), ("c", "d")]),

@@ -247,7 +247,7 @@ fn class() -> impl Strategy<Value = ClassRow> {
         vec(attachment, 0..3),
     )
         .prop_map(|(key, services, access)| ClassRow {
-            key,
+            key: Arc::new(key),
             services,
             access,
         })
@@ -283,7 +283,7 @@ fn workload() -> impl Strategy<Value = WorkloadRow> {
             |(name, class, address, node, locality, ports, ready, capacity, command)| WorkloadRow {
                 published: ports.1,
                 name,
-                class,
+                class: Arc::new(class),
                 address,
                 node,
                 locality,

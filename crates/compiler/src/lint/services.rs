@@ -117,7 +117,7 @@ fn not_declared(report: &mut Report<'_>, world: &World<'_, '_>, service: &Servic
 
 /// The ports that a workload itself says it has.
 fn declares(world: &World<'_, '_>, row: &WorkloadRow) -> BTreeSet<u16> {
-    let entry = world.mesh.index.workloads.get(&row.name);
+    let entry = world.mesh.index.workload(&row.name);
     let ports = entry.and_then(|entry| entry.workload.spec.ports.as_ref());
     ports.into_iter().flatten().map(|port| port.port).collect()
 }
@@ -128,10 +128,10 @@ pub(super) fn orphans(world: &World<'_, '_>) -> Vec<Finding> {
     for row in world.facts.workloads {
         let class = world.classes.get(&row.class);
         if class.is_some_and(|class| class.services.is_empty())
-            && let Some(entry) = world.mesh.index.workloads.get(&row.name)
+            && let Some(entry) = world.mesh.index.workload(&row.name)
         {
             let there = orphans.entry(&row.name.namespace).or_default();
-            there.push((&row.name, &entry.labels));
+            there.push((&row.name, &entry.workload.metadata.labels));
         }
     }
     let services = world.mesh.index.services.iter();
@@ -141,7 +141,10 @@ pub(super) fn orphans(world: &World<'_, '_>) -> Vec<Finding> {
 }
 
 /// A workload that no Service selects, with its labels.
-type Orphan<'w> = (&'w WorkloadName, &'w Labels);
+type Orphan<'w> = (&'w WorkloadName, &'w Written);
+
+/// Labels as they are written.
+type Written = BTreeMap<String, String>;
 
 fn nearly(service: &ServiceEntry<'_>, orphans: &[Orphan<'_>]) -> Option<Finding> {
     let (workload, (key, has)) = orphans
@@ -154,13 +157,14 @@ fn nearly(service: &ServiceEntry<'_>, orphans: &[Orphan<'_>]) -> Option<Finding>
 }
 
 /// The one label in which a workload differs from a selector, if that may be a slip.
-fn slip<'l>(selector: &Labels, labels: &'l Labels) -> Option<(&'l str, &'l str)> {
-    let differs = |(key, value): &(_, _)| labels.0.get(*key) != Some(*value);
-    let mut differ = selector.0.iter().filter(differs);
+fn slip<'l>(selector: &Labels, labels: &'l Written) -> Option<(&'l str, &'l str)> {
+    let pairs = selector.0.iter();
+    let mut differ =
+        pairs.filter(|(key, value)| labels.get(&***key).map(String::as_str) != Some(&***value));
     let (key, wanted) = differ.next()?;
-    let (key, has) = labels.0.get_key_value(key)?;
+    let (key, has) = labels.get_key_value(&**key)?;
     let near = is_slip(wanted, has);
-    (differ.next().is_none() && near).then_some((&**key, &**has))
+    (differ.next().is_none() && near).then_some((key.as_str(), has.as_str()))
 }
 
 /// Short values, and those that only count (`v1`, `v2`), are near each other on purpose.

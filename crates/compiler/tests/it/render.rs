@@ -25,7 +25,7 @@ pub(crate) fn render(mesh: &Mesh) -> String {
     out.push_str("\nSTATUSES\n");
     mesh.compiler
         .statuses()
-        .for_each(|found| status(&mut out, found));
+        .for_each(|found| status(&mut out, &found));
     out.push_str("\nTABLES\n");
     mesh.compiler
         .tables()

@@ -111,7 +111,7 @@ impl Inputs {
         let left = self
             .nodes
             .keys()
-            .filter(|name| !next.nodes.contains_key(name));
+            .filter(|name| !next.nodes.contains_key(*name));
         // An empty compiler learns which addresses an earlier process gave away.
         let first = self.objects.is_empty() && self.nodes.is_empty();
         InputDelta {

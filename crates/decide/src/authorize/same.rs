@@ -97,11 +97,11 @@ fn service(name: &str, target: u16) -> Row {
 fn class(access: Vec<AccessAttachment>) -> ClassRow {
     let services = SERVICES.map(|(name, _)| ServiceName::parse("ns", name).unwrap());
     ClassRow {
-        key: ClassKey {
+        key: Arc::new(ClassKey {
             namespace: "ns".try_into().unwrap(),
             labels: Labels::default(),
             service_account: "web".try_into().unwrap(),
-        },
+        }),
         services: services.into(),
         access,
     }

@@ -178,13 +178,13 @@ fn service_row(policy: Option<&Policy>) -> ServiceRow {
     }
 }
 
-fn class_key(app: &str) -> ClassKey {
+fn class_key(app: &str) -> Arc<ClassKey> {
     let service_account: ServiceAccount = app.try_into().unwrap();
-    ClassKey {
+    Arc::new(ClassKey {
         namespace: namespace(),
         labels: Labels::from_pairs([("app", app)]),
         service_account,
-    }
+    })
 }
 
 fn class(app: &str, in_service: bool, denied: Option<&str>) -> Row {

@@ -83,7 +83,7 @@ impl Engine {
             .collect();
         Self {
             snapshot,
-            statuses: compiler.statuses().cloned().collect(),
+            statuses: compiler.statuses().collect(),
             states,
         }
     }
