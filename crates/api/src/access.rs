@@ -67,7 +67,8 @@ fields! {
         hosts: Option<Vec<String>> = "hosts",
         /// Headers, all of which the request must have.
         headers: Option<Vec<HeaderMatch>> = "headers",
-        /// gRPC methods, `Service/Method`.
+        /// gRPC methods: `package.Service/Method`, or `package.Service/*` for all of a service.
+        /// Told by the path alone, as gRPC servers do; not together with `paths`.
         grpc: Option<Vec<String>> = "grpc",
     }
 }

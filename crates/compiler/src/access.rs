@@ -13,7 +13,7 @@ use tacit_model::tables::{
 use tacit_model::{Namespace, PolicyName, ServiceName};
 
 use crate::findings::{
-    BAD_TEXT, EMPTY_LIST, OPAQUE_PORT, OPAQUE_PORT_IN_SCOPE, OUT_OF_RANGE, Report,
+    BAD_TEXT, CONTRADICTION, EMPTY_LIST, OPAQUE_PORT, OPAQUE_PORT_IN_SCOPE, OUT_OF_RANGE, Report,
     SERVICE_PORT_LISTED, UNKNOWN_WORKSPACE,
 };
 use crate::targets::{Closeness, Hit};
@@ -44,7 +44,7 @@ fn operation(report: &mut Report<'_>, at: &str, to: &Operation) {
         paths,
         hosts,
         headers: _,
-        grpc: _,
+        grpc,
     } = to;
     if *to == Operation::default() {
         report.say(EMPTY_LIST, at, "the entry names nothing");
@@ -73,6 +73,11 @@ fn operation(report: &mut Report<'_>, at: &str, to: &Operation) {
             );
         }
     }
+    grpc_methods(report, &format!("{at}.grpc"), grpc.as_deref());
+    if paths.is_some() && grpc.is_some() {
+        let message = "a gRPC method is a path: `paths` and `grpc` cannot both hold";
+        report.say(CONTRADICTION, &format!("{at}.grpc"), message);
+    }
     values::not_empty(report, &format!("{at}.hosts"), hosts.as_deref());
     for (index, host) in hosts.iter().flatten().enumerate() {
         if !is_host(host) {
@@ -82,6 +87,47 @@ fn operation(report: &mut Report<'_>, at: &str, to: &Operation) {
             report.add(BAD_TEXT, &field, message, Some(fix.to_owned()));
         }
     }
+}
+
+fn grpc_methods(report: &mut Report<'_>, field: &str, list: Option<&[String]>) {
+    values::not_empty(report, field, list);
+    for (index, text) in list.unwrap_or_default().iter().enumerate() {
+        if grpc_method(text).is_none() {
+            let message = format!("{text:?} is no gRPC method");
+            let fix = "write the service with its package, and a method or `*`: bank.Ledger/Read";
+            let field = format!("{field}[{index}]");
+            report.add(BAD_TEXT, &field, message, Some(fix.to_owned()));
+        }
+    }
+}
+
+/// Reads a gRPC method: its requests have the path `/package.Service/Method`.
+fn grpc_method(text: &str) -> Option<PathPattern> {
+    let (service, method) = text.split_once('/')?;
+    let is_name = |name: &str| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        !name.is_empty()
+            && name.bytes().all(plain)
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let service = service.split('.').all(is_name).then_some(service)?;
+    match method {
+        "*" => Some(PathPattern::Prefix(format!("/{service}/").into())),
+        method => {
+            is_name(method).then(|| PathPattern::Exact(format!("/{service}/{method}").into()))
+        }
+    }
+}
+
+/// The paths of `paths` or `grpc`, of which there is one at most.
+fn paths(to: &Operation) -> Option<BTreeSet<PathPattern>> {
+    let written = to.paths.as_ref().map(|list| (list, false));
+    let (list, grpc) = written.or_else(|| to.grpc.as_ref().map(|list| (list, true)))?;
+    let read = |text: &String| match grpc {
+        true => grpc_method(text),
+        false => pattern(text).ok(),
+    };
+    Some(list.iter().filter_map(read).collect())
 }
 
 /// Reads a path or a prefix. Requests are compared in their canonical form, so a pattern that is
@@ -194,10 +240,7 @@ fn rule(rule: &AccessRule, index: usize, action: Action, own: &Namespace) -> Rul
             .as_ref()
             .map(|ports| ports.iter().copied().collect()),
         methods: to.methods.as_ref().map(|list| texts(list)),
-        paths: to
-            .paths
-            .as_ref()
-            .map(|list| list.iter().filter_map(|text| pattern(text).ok()).collect()),
+        paths: paths(to),
         hosts: to.hosts.as_ref().map(|list| texts(list)),
     };
     Rule {
@@ -273,7 +316,8 @@ pub(crate) type ServicePorts = BTreeMap<ServiceName, Vec<ServicePort>>;
 /// Conditions on requests without `ports`: each is a place where requests must be visible.
 pub(crate) fn needs_http(spec: &AccessPolicySpec) -> impl Iterator<Item = String> + '_ {
     operations(spec).filter_map(|(at, to)| {
-        let needs_request = to.methods.is_some() || to.paths.is_some() || to.hosts.is_some();
+        let needs_request =
+            to.methods.is_some() || to.paths.is_some() || to.hosts.is_some() || to.grpc.is_some();
         (needs_request && to.ports.is_none()).then_some(at)
     })
 }

@@ -99,7 +99,6 @@ impl Found {
             self.callers(rule.from.as_deref(), &format!("{at}.from"));
             for (index, to) in rule.to.iter().flatten().enumerate() {
                 self.field(to.headers.is_some(), &format!("{at}.to[{index}].headers"));
-                self.field(to.grpc.is_some(), &format!("{at}.to[{index}].grpc"));
             }
         }
     }

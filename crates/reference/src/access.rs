@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::answer::{Access, Clause, Request};
+use crate::matching::{host_fits, is_method};
 use crate::mesh::{Object, Received, Reference};
 use crate::mutation::Mutation;
 use crate::node::Node;
@@ -415,6 +416,10 @@ impl<'w> Reference<'w> {
                 to.at("hosts"),
                 to.at("hosts").texts().any(|one| host_fits(one, &host)),
             ),
+            (
+                to.at("grpc"),
+                to.at("grpc").texts().any(|one| is_method(one, path)),
+            ),
         ];
         let mut given = fields.into_iter().filter(|(field, _)| field.is_there());
         Known::from(if any_field {
@@ -517,7 +522,7 @@ fn operations<'w>(policy: &Object<'w>) -> impl Iterator<Item = Node<'w>> + use<'
 }
 
 fn is_of_requests(to: Node<'_>) -> bool {
-    ["methods", "paths", "hosts"]
+    ["methods", "paths", "hosts", "grpc"]
         .iter()
         .any(|name| to.at(name).is_there())
 }
@@ -532,7 +537,7 @@ fn asks_for_requests(policy: &Object<'_>, port: i64) -> bool {
 fn looks_at_paths(policy: &Object<'_>, port: i64) -> bool {
     operations(policy).any(|to| {
         let ports = to.at("ports");
-        to.at("paths").is_there()
+        (to.at("paths").is_there() || to.at("grpc").is_there())
             && (!ports.is_there() || ports.numbers().any(|listed| listed == port))
     })
 }
@@ -566,18 +571,6 @@ fn fits(pattern: &str, path: &str) -> bool {
         Some("") => true,
         Some(prefix) => path.starts_with(prefix),
         None => path == pattern,
-    }
-}
-
-/// Label by label; `*` stands for one or more labels.
-fn host_fits(pattern: &str, host: &str) -> bool {
-    let labels: Vec<&str> = host.split('.').collect();
-    match pattern.strip_prefix("*.") {
-        Some(rest) => {
-            let rest: Vec<&str> = rest.split('.').collect();
-            labels.len() > rest.len() && labels.ends_with(&rest)
-        }
-        None => pattern == host,
     }
 }
 

@@ -12,6 +12,7 @@ mod access;
 mod answer;
 mod armed;
 mod failover;
+mod matching;
 mod mesh;
 mod mutation;
 mod node;

@@ -29,6 +29,7 @@ pub(super) fn check(
             listed_twice(report, &field("methods"), to.methods.as_deref());
             listed_twice(report, &field("paths"), to.paths.as_deref());
             listed_twice(report, &field("hosts"), to.hosts.as_deref());
+            listed_twice(report, &field("grpc"), to.grpc.as_deref());
         }
     }
     denies_all(report, spec);

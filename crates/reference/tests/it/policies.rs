@@ -212,9 +212,14 @@ fn operation(random: &mut Random) -> Value {
     let mut to = Fields::default();
     to.maybe(random, 2, "ports", |random| random.some(&[80, 8080, 9000]));
     to.maybe(random, 3, "methods", |random| random.some(&METHODS));
-    to.maybe(random, 3, "paths", |random| {
-        random.some(&["/a", "/a/*", "/a/b*", "/x/*", "/*", "*"])
-    });
+    match random.below(6) {
+        0 | 1 => to.put(
+            "paths",
+            random.some(&["/a", "/a/*", "/a/b*", "/x/*", "/*", "*"]),
+        ),
+        2 => to.put("grpc", random.some(&["a/b", "a/*", "x/b", "shop.a/b"])),
+        _ => {}
+    }
     if to.is_empty() || random.one_in(6) {
         to.put(
             "hosts",
