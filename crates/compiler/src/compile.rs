@@ -17,8 +17,7 @@ use tacit_model::{Namespace, ObjectRef, PolicyName, Row, ServiceName, Tables, Wo
 use crate::access::{self, Classes, ServicePorts};
 use crate::armed::Map;
 use crate::attach::Loss;
-use crate::delta::Addresses;
-use crate::delta::Written;
+use crate::delta::{Addresses, Written};
 use crate::endpoints;
 use crate::findings::{OVERRIDDEN, at, of_syntax};
 use crate::grants::World;

@@ -92,12 +92,6 @@ impl ObjectStatus {
     /// True if there is no more to say than that.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        let accepted = |found: &Condition| {
-            found.kind == ConditionKind::Accepted && found.status && found.message.is_empty()
-        };
-        self.conditions.iter().all(accepted)
-            && self.targets.is_empty()
-            && !self.last_good_in_force
-            && self.order.is_empty()
+        *self == Self::accepted(self.object.clone())
     }
 }
