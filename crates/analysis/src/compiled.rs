@@ -118,6 +118,7 @@ impl Compiled {
                 | Object::Workspace(_) => true,
                 Object::FailoverPolicy(_)
                 | Object::HTTPRoute(_)
+                | Object::RateLimitPolicy(_)
                 | Object::RetryTimeoutPolicy(_)
                 | Object::Workload(_) => false,
             };

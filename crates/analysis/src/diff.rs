@@ -25,6 +25,8 @@
 //!   their shares, the answers that rules give, what is changed on the way, timeouts and tries by
 //!   rule, and who lets in what arrives, each as the backend sees it.
 //!
+//! * **Rates** of requests are told by port: how much of them is left is no part of a state.
+//!
 //! Not covered: calls to a workload by its own address, and the speed with which shares move.
 //!
 //! [`Counter`] says how many observed requests each difference concerns.
@@ -198,6 +200,7 @@ fn compare_port(
     found: &mut Diff,
 ) {
     protocol(to.destination, &to.old.1, &to.new.1, found);
+    rates(both, to, found);
     routes::compare(both, to, found);
     if routed::is_routed(both, to.old, to.new) {
         routed::compare(both, to, callers, found);
@@ -238,6 +241,29 @@ fn protocol(destination: &str, old: &ServicePort, new: &ServicePort, found: &mut
             before: format!("protocol {:?}", old.protocol),
             after: format!("protocol {:?}", new.protocol),
             ..plain(destination.to_owned(), Kind::Settings)
+        });
+    }
+}
+
+/// How many requests each workload behind it takes.
+fn rates(both: Both<'_>, to: &routes::Pair<'_>, found: &mut Diff) {
+    let of = |service: &ServiceRow| service.rate.as_ref().map(|rate| rate.limits.clone());
+    let shown = |service: &ServiceRow| match of(service) {
+        None => "rate none".to_owned(),
+        Some(limits) => {
+            let texts: Vec<String> = limits.iter().map(ToString::to_string).collect();
+            format!("rate {}", texts.join("; "))
+        }
+    };
+    let (old, new) = (&to.old.0, &to.new.0);
+    if of(old) != of(new) {
+        let by = new.rate.as_ref().map(|rate| rate.origin(0));
+        found.changes.push(Change {
+            before: shown(old),
+            after: shown(new),
+            line: by.as_ref().and_then(|by| both.after.line(by)),
+            by,
+            ..plain(to.destination.to_owned(), Kind::Settings)
         });
     }
 }

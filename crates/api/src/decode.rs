@@ -498,3 +498,5 @@ impl Skip for RequestText {}
 impl Skip for SlashName {}
 impl Skip for String {}
 impl Skip for u16 {}
+impl Skip for u32 {}
+impl Skip for DurationText {}

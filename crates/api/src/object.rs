@@ -12,6 +12,7 @@ use crate::http_route::HTTPRoute;
 use crate::mesh::Mesh;
 use crate::parse::Problem;
 use crate::policy_test;
+use crate::rate_limit::RateLimitPolicy;
 use crate::retry_timeout::RetryTimeoutPolicy;
 use crate::service::Service;
 use crate::suggest::nearest;
@@ -152,6 +153,7 @@ kinds! {
     FailoverPolicy: API_VERSION, true;
     HTTPRoute: "gateway.networking.k8s.io/v1", true;
     Mesh: API_VERSION, false;
+    RateLimitPolicy: API_VERSION, true;
     RetryTimeoutPolicy: API_VERSION, true;
     Service: "v1", true;
     Workload: API_VERSION, true;

@@ -234,8 +234,10 @@ pub fn page() -> String {
     let mut page = String::from(
         "# Precedence\n\nWhen several policies set the same field of one service, they are \
          compared line by line; the first line that tells them apart decides. Each field is \
-         decided by itself. AccessPolicies are not ranked: they combine. This page is generated \
-         from `crates/compiler/src/attach.rs`.\n\n| compared | comes first |\n|---|---|\n",
+         decided by itself; `limits` of a RateLimitPolicy are one field, so the list of the \
+         first policy is all that holds. AccessPolicies are not ranked: they combine. This \
+         page is generated from `crates/compiler/src/attach.rs`.\n\n\
+         | compared | comes first |\n|---|---|\n",
     );
     for Criterion { compared, first } in PRECEDENCE {
         // Writing to a String cannot fail.

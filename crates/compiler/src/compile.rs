@@ -31,7 +31,7 @@ use crate::services::{self, Services};
 use crate::state::{Entry, Inputs};
 use crate::status::{Facts, statuses};
 use crate::targets::{Hit, Resolver};
-use crate::{Ranges, failover, routes};
+use crate::{Ranges, failover, rate_limit, routes};
 
 /// What inputs compile to. A copy is some pointers.
 #[derive(Clone, Debug, Default)]
@@ -316,6 +316,11 @@ fn of_policies(mesh: &Mesh<'_>, facts: &Facts<'_, '_>) -> Vec<Finding> {
                 let (parts, home) = (failover::Parts::of(&found.spec), &policy.name.namespace);
                 let dangling = failover::dangling(version, &parts, home, hit, &known, &endpoints);
                 findings.extend(dangling);
+            }
+            Object::RateLimitPolicy(_) => {
+                let none = BTreeSet::new();
+                let hit = services.hit.get(&policy.object).unwrap_or(&none);
+                findings.extend(rate_limit::opaque(version, hit, &mesh.ports));
             }
             Object::HTTPRoute(_)
             | Object::Mesh(_)

@@ -252,6 +252,7 @@ impl<'a> World<'a> {
                 Object::Workspace(_) => workspaces.push(object),
                 Object::AccessPolicy(_)
                 | Object::FailoverPolicy(_)
+                | Object::RateLimitPolicy(_)
                 | Object::RetryTimeoutPolicy(_) => policies.push(object),
                 Object::HTTPRoute(_) | Object::Workload(_) => {}
             }
@@ -546,7 +547,10 @@ fn reference(key: &ObjectKey) -> Option<ObjectRef> {
 /// True for the kinds that have targets.
 fn is_policy(kind: Kind) -> bool {
     match kind {
-        Kind::AccessPolicy | Kind::FailoverPolicy | Kind::RetryTimeoutPolicy => true,
+        Kind::AccessPolicy
+        | Kind::FailoverPolicy
+        | Kind::RateLimitPolicy
+        | Kind::RetryTimeoutPolicy => true,
         Kind::HTTPRoute | Kind::Mesh | Kind::Service | Kind::Workload | Kind::Workspace => false,
     }
 }

@@ -125,6 +125,7 @@ impl<'a> Index<'a> {
             Object::AccessPolicy(_)
             | Object::FailoverPolicy(_)
             | Object::Mesh(_)
+            | Object::RateLimitPolicy(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Workspace(_) => {}
         }

@@ -15,7 +15,7 @@ use crate::mesh::{self, Settings};
 use crate::state::{Entry, Inputs};
 use crate::supported::unsupported;
 use crate::workspace::DEFAULT_CLUSTER;
-use crate::{access, endpoints, failover, grants, retry_timeout, routes, values};
+use crate::{access, endpoints, failover, grants, rate_limit, retry_timeout, routes, values};
 
 /// One object with the version that counts.
 #[derive(Debug)]
@@ -235,6 +235,7 @@ fn validate(object: &Located<Object>, cluster: &str) -> Vec<Finding> {
         Object::FailoverPolicy(policy) => failover::validate(object, &policy.spec),
         Object::HTTPRoute(route) => routes::validate(object, &route.spec),
         Object::Mesh(mesh) => mesh::validate(object, &mesh.spec),
+        Object::RateLimitPolicy(policy) => rate_limit::validate(object, &policy.spec),
         Object::RetryTimeoutPolicy(policy) => retry_timeout::validate(object, &policy.spec),
         Object::Service(service) => endpoints::validate_service(object, &service.spec),
         Object::Workload(workload) => endpoints::validate_workload(object, &workload.spec),
@@ -267,6 +268,7 @@ fn names(report: &mut Report<'_>, object: &Located<Object>) {
         | Kind::FailoverPolicy
         | Kind::HTTPRoute
         | Kind::Mesh
+        | Kind::RateLimitPolicy
         | Kind::RetryTimeoutPolicy
         | Kind::Workload
         | Kind::Workspace => Name::check(&metadata.name).err(),

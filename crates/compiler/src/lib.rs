@@ -22,6 +22,7 @@ mod mesh;
 mod narrow;
 mod offline;
 mod policies;
+mod rate_limit;
 mod retry_timeout;
 mod routes;
 mod services;

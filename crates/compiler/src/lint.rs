@@ -113,6 +113,7 @@ fn of_object(world: &World<'_, '_>, object: &Located<Object>) -> Vec<Finding> {
         }
         Object::HTTPRoute(route) => routes::check(&mut report, &route.spec),
         Object::Mesh(mesh) => defaults(&mut report, world, mesh.spec.defaults.as_ref()),
+        Object::RateLimitPolicy(policy) => targets(&mut report, &policy.spec),
         Object::RetryTimeoutPolicy(policy) => {
             targets(&mut report, &policy.spec);
             resilience::policy(&mut report, world, placed, &policy.spec);

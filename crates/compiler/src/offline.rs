@@ -71,6 +71,7 @@ fn node_of(written: &Written) -> Option<NodeName> {
             | Object::FailoverPolicy(_)
             | Object::HTTPRoute(_)
             | Object::Mesh(_)
+            | Object::RateLimitPolicy(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Service(_)
             | Object::Workspace(_) => None,

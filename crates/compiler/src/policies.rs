@@ -53,7 +53,10 @@ pub(crate) fn place<'a>(
 
 fn is_policy(kind: Kind) -> bool {
     match kind {
-        Kind::AccessPolicy | Kind::FailoverPolicy | Kind::RetryTimeoutPolicy => true,
+        Kind::AccessPolicy
+        | Kind::FailoverPolicy
+        | Kind::RateLimitPolicy
+        | Kind::RetryTimeoutPolicy => true,
         Kind::HTTPRoute | Kind::Mesh | Kind::Service | Kind::Workload | Kind::Workspace => false,
     }
 }
@@ -118,6 +121,7 @@ fn reject_opaque(
         Object::FailoverPolicy(_)
         | Object::HTTPRoute(_)
         | Object::Mesh(_)
+        | Object::RateLimitPolicy(_)
         | Object::RetryTimeoutPolicy(_)
         | Object::Service(_)
         | Object::Workload(_)
@@ -162,6 +166,7 @@ fn deny(judged: &mut Judged<'_>) -> Broken {
         Object::FailoverPolicy(_)
         | Object::HTTPRoute(_)
         | Object::Mesh(_)
+        | Object::RateLimitPolicy(_)
         | Object::RetryTimeoutPolicy(_)
         | Object::Service(_)
         | Object::Workload(_)
@@ -209,6 +214,9 @@ impl Placed<'_> {
                 (spec.enforcement, spec.priority, spec.from.is_some())
             }
             Object::FailoverPolicy(policy) => {
+                (policy.spec.enforcement, policy.spec.priority, false)
+            }
+            Object::RateLimitPolicy(policy) => {
                 (policy.spec.enforcement, policy.spec.priority, false)
             }
             Object::AccessPolicy(_)

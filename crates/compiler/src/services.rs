@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tacit_api::mesh::Defaults;
+use tacit_api::rate_limit::RateLimitPolicySpec;
 use tacit_api::{Kind, Object};
 use tacit_model::resilience::Layer;
 use tacit_model::tables::ServiceRow;
@@ -16,7 +17,7 @@ use crate::findings::object_ref;
 use crate::policies::Placed;
 use crate::targets::{Closeness, Resolver};
 use crate::workspace::Owner;
-use crate::{retry_timeout, values};
+use crate::{rate_limit, retry_timeout, values};
 
 /// One RetryTimeoutPolicy, or the `defaults` of a Mesh or Workspace, at one service.
 struct RetrySource<'a> {
@@ -41,6 +42,13 @@ struct FailoverSource<'a> {
     home: Namespace,
 }
 
+/// One RateLimitPolicy at one service.
+struct RateSource<'a> {
+    rank: Rank,
+    spec: &'a RateLimitPolicySpec,
+    object: ObjectRef,
+}
+
 /// The rows, and which policies lose what at which service.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
@@ -63,6 +71,7 @@ pub(crate) fn build(
     let names: BTreeSet<ServiceName> = given.services.keys().cloned().collect();
     let mut retries: BTreeMap<ServiceName, Vec<RetrySource<'_>>> = BTreeMap::new();
     let mut failovers: BTreeMap<ServiceName, Vec<FailoverSource<'_>>> = BTreeMap::new();
+    let mut rates: BTreeMap<ServiceName, Vec<RateSource<'_>>> = BTreeMap::new();
     for policy in placed
         .iter()
         .filter(|policy| policy.kind != Kind::AccessPolicy)
@@ -78,14 +87,17 @@ pub(crate) fn build(
             let rank = claim.rank(closeness);
             if let Some(source) = retry_source(policy, rank.clone()) {
                 retries.entry(service).or_default().push(source);
-            } else if let Some(source) = failover_source(policy, rank) {
+            } else if let Some(source) = failover_source(policy, rank.clone()) {
                 failovers.entry(service).or_default().push(source);
+            } else if let Some(source) = rate_source(policy, rank) {
+                rates.entry(service).or_default().push(source);
             }
         }
     }
     for name in names {
         let mut retries = retries.remove(&name).unwrap_or_default();
         let mut failovers = failovers.remove(&name).unwrap_or_default();
+        let mut rates = rates.remove(&name).unwrap_or_default();
         for (defaults, object, standing) in defaults(mesh, &name.namespace) {
             let rank = defaults_rank(object.clone(), standing);
             retries.push(RetrySource {
@@ -103,13 +115,18 @@ pub(crate) fn build(
         }
         retries.sort_by(|a, b| a.rank.cmp(&b.rank));
         failovers.sort_by(|a, b| a.rank.cmp(&b.rank));
+        rates.sort_by(|a, b| a.rank.cmp(&b.rank));
         let lost = retry_losses(&retries)
             .into_iter()
-            .chain(failover_losses(&failovers));
+            .chain(failover_losses(&failovers))
+            .chain(rate_losses(&rates));
         services.losses.insert(name.clone(), lost.collect());
         let ranked = layers(&retries);
         let resilience = ranked.iter().map(|ranked| ranked.layer.clone()).collect();
-        if let Some(row) = row(mesh, given, name.clone(), resilience, &failovers) {
+        if let Some(mut row) = row(mesh, given, name.clone(), resilience, &failovers) {
+            // `limits` go whole: those of the first policy are all that hold.
+            let first = rates.first();
+            row.rate = first.map(|source| rate_limit::limits(&source.object, source.spec));
             services.ranked.insert(name.clone(), ranked);
             services.rows.insert(name, row);
         }
@@ -140,6 +157,17 @@ fn failover_source<'a>(policy: &Placed<'a>, rank: Rank) -> Option<FailoverSource
         parts: failover::Parts::of(&found.spec),
         object: policy.object.clone(),
         home: policy.name.namespace.clone(),
+    })
+}
+
+fn rate_source<'a>(policy: &Placed<'a>, rank: Rank) -> Option<RateSource<'a>> {
+    let Object::RateLimitPolicy(found) = &policy.in_force?.value else {
+        return None;
+    };
+    Some(RateSource {
+        rank,
+        spec: &found.spec,
+        object: policy.object.clone(),
     })
 }
 
@@ -179,6 +207,15 @@ fn failover_losses(sources: &[FailoverSource<'_>]) -> Vec<Loss> {
     let contribution = |source: &FailoverSource<'_>| Contribution {
         object: source.object.clone(),
         fields: source.parts.fields(),
+        for_everybody: true,
+    };
+    losses(&sources.iter().map(contribution).collect::<Vec<_>>())
+}
+
+fn rate_losses(sources: &[RateSource<'_>]) -> Vec<Loss> {
+    let contribution = |source: &RateSource<'_>| Contribution {
+        object: source.object.clone(),
+        fields: BTreeSet::from(["limits"]),
         for_everybody: true,
     };
     losses(&sources.iter().map(contribution).collect::<Vec<_>>())
@@ -242,6 +279,7 @@ fn row(
         ports: mesh.ports.get(&name)?.clone(),
         resilience,
         failover,
+        rate: None,
         name,
     })
 }

@@ -5,6 +5,7 @@ use tacit_api::failover::{FailoverPolicySpec, Signal, Step};
 use tacit_api::http_route::{FilterType, HTTPRouteSpec, MatchType, PathMatchType, RouteRule};
 use tacit_api::mesh::{Defaults, MeshSpec};
 use tacit_api::policy::{Callers, Targeting};
+use tacit_api::rate_limit::{RateCounter, RateKeyType, RateLimitPolicySpec};
 use tacit_api::retry_timeout::{Retry, RetryTimeoutPolicySpec};
 use tacit_api::service::ServiceSpec;
 use tacit_api::workload::WorkloadSpec;
@@ -35,6 +36,7 @@ pub(crate) fn unsupported(object: &Object, cluster: &str) -> Vec<Unsupported> {
             let own = mesh.spec.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
             found.mesh(&mesh.spec, own);
         }
+        Object::RateLimitPolicy(policy) => found.rate_limit(&policy.spec),
         Object::RetryTimeoutPolicy(policy) => found.retry_timeout(&policy.spec),
         Object::Service(service) => found.service(&service.spec),
         Object::Workload(workload) => found.workload(&workload.spec),
@@ -99,6 +101,22 @@ impl Found {
             self.callers(rule.from.as_deref(), &format!("{at}.from"));
             for (index, to) in rule.to.iter().flatten().enumerate() {
                 self.field(to.headers.is_some(), &format!("{at}.to[{index}].headers"));
+            }
+        }
+    }
+
+    fn rate_limit(&mut self, spec: &RateLimitPolicySpec) {
+        self.targets(spec.targeting(), false);
+        for (index, limit) in spec.limits.iter().enumerate() {
+            let at = format!("spec.limits[{index}]");
+            if limit.counter == Some(RateCounter::Shared) {
+                self.value(&format!("{at}.counter"), "`Shared`".to_owned());
+            }
+            for (index, part) in limit.key.iter().flatten().enumerate() {
+                if part.key_type == RateKeyType::Claim {
+                    let field = format!("{at}.key[{index}].type");
+                    self.value(&field, "`Claim`".to_owned());
+                }
             }
         }
     }

@@ -119,6 +119,12 @@ pub(crate) fn is_method(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')
 }
 
+/// A name of a header: a token (RFC 9110, 5.6.2).
+pub(crate) fn is_token(text: &str) -> bool {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(is_token)
+}
+
 /// Checks a list of HTTP methods.
 pub(crate) fn methods(report: &mut Report<'_>, field: &str, list: Option<&[String]>) {
     not_empty(report, field, list);

@@ -165,7 +165,7 @@ pub(crate) fn explain_connection(
     authorize_connection(s, local, port, peer)
 }
 
-fn local_workload<'a>(
+pub(crate) fn local_workload<'a>(
     s: &'a Snapshot,
     name: &tacit_model::WorkloadName,
 ) -> Result<&'a WorkloadRow, Denial> {

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tacit_model::rate::{RateKey, RateLimits};
 use tacit_model::resilience::Resilience;
 use tacit_model::route::Candidate;
 use tacit_model::tables::{ServiceRow, WorkloadRow};
 use tacit_model::{Dice, Now, ServiceName, Snapshot, WorkloadName};
 
 use crate::authorize::{
-    ConnectionVerdict, Peer, RequestHead, authorize_connection, authorize_request,
+    ConnectionVerdict, Peer, RequestHead, authorize_connection, authorize_request, local_workload,
 };
 use crate::balance::{Ask, Choice, choose_traced};
 use crate::denial::Denial;
@@ -19,11 +20,12 @@ use crate::destination::{
     Destination, ServiceTarget, WorkloadTarget, destination, permit_workload,
 };
 use crate::offline::{self, Freshness};
-use crate::permit::{DialPermit, InspectPermit, RequestPermit};
+use crate::permit::{DialPermit, ForwardPermit, InspectPermit, RequestPermit};
+use crate::rate::{self, Header};
 use crate::record::{
     BeginAsked, Begun, ChooseAsked, Chosen, ConnectionAsked, Decided, Decision, Entry, Forward,
-    LearnAsked, Leg, LimitAsked, Record, RequestAsked, RouteAsked, TryAsked, TryDecided,
-    WorkloadAsked,
+    LearnAsked, Leg, LimitAsked, RateAsked, Rated, Record, RequestAsked, RouteAsked, TryAsked,
+    TryDecided, WorkloadAsked,
 };
 use crate::resilience;
 use crate::retry::{Progress, RetryDecision, TryLimit, TryOutcome, after_try_seen};
@@ -352,6 +354,58 @@ impl Decider<'_> {
         });
         permitted
     }
+
+    /// See [`rate::limit_request`]. Nothing is told where no limit applies.
+    pub fn limit_request(
+        &self,
+        (inspect, permit): (&InspectPermit, RequestPermit),
+        header: &Header<'_>,
+        now: Now,
+    ) -> Result<ForwardPermit, Denial> {
+        // Most meshes have none, and this is asked for each request.
+        if !self.snapshot.has_rates() {
+            return Ok(ForwardPermit { request: permit });
+        }
+        let local = local_workload(self.snapshot, &inspect.workload)?;
+        let applying = rate::applying(self.snapshot, local, inspect.port);
+        let mut seen = self.seen();
+        let within = rate::take(self.state, &applying, inspect, header, now, seen.as_mut());
+        if !applying.is_empty() {
+            self.tell(|| {
+                let Seen { before, after } = seen.unwrap_or_default();
+                Decision::Rate(Decided {
+                    asked: RateAsked {
+                        workload: inspect.workload.clone(),
+                        port: inspect.port,
+                        peer: inspect.peer.clone(),
+                        protocol: inspect.protocol,
+                        headers: counted_by(&applying, header),
+                        now,
+                        state: before,
+                    },
+                    outcome: Rated {
+                        within: within.clone(),
+                        state: after,
+                    },
+                })
+            });
+        }
+        within.map(|()| ForwardPermit { request: permit })
+    }
+}
+
+/// The headers that a limit looks at, with as much of their values as it looks at.
+fn counted_by(applying: &[&RateLimits], header: &Header<'_>) -> BTreeMap<String, String> {
+    let limits = applying.iter().flat_map(|of| &of.limits);
+    let names = limits
+        .flat_map(|limit| &limit.key)
+        .filter_map(|part| match part {
+            RateKey::Header(name) => Some(name),
+            RateKey::Identity => None,
+        });
+    names
+        .filter_map(|name| Some((name.to_string(), rate::counted(header(name)?))))
+        .collect()
 }
 
 fn leg(source: &WorkloadName, service: &ServiceName) -> Leg {

@@ -18,6 +18,11 @@ pub enum DenialKind {
     NoRoute,
     /// The node has been without the control plane for longer than `maxOffline`.
     Offline,
+    /// A limit of its workload has no token left for it.
+    OverRate {
+        /// Whole seconds, at least 1, after which one more would pass if nobody else called.
+        retry_after: u64,
+    },
     /// A policy, isolation or the mesh's default refuses it.
     Policy,
     /// Nothing in the mesh listens there.
@@ -25,13 +30,14 @@ pub enum DenialKind {
 }
 
 impl DenialKind {
-    /// The HTTP status that says so: 400, 403, 404, 500 or 503.
+    /// The HTTP status that says so: 400, 403, 404, 429, 500 or 503.
     #[must_use]
     pub fn http_status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
             Self::Policy => 403,
             Self::NoRoute => 404,
+            Self::OverRate { .. } => 429,
             Self::BrokenRoute => 500,
             Self::NoEndpoint | Self::Offline | Self::UnknownDestination => 503,
         }

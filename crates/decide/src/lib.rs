@@ -18,6 +18,7 @@ pub mod observed;
 pub mod offline;
 pub mod path;
 pub mod permit;
+pub mod rate;
 pub mod record;
 pub mod renewal;
 pub mod replay;
@@ -38,6 +39,9 @@ pub use denial::{Denial, DenialKind};
 pub use destination::{
     Destination, ServiceTarget, WorkloadTarget, destination, permit_workload, protocol_of,
 };
-pub use permit::{ConnectionPermit, DialPermit, InspectPermit, OutsidePermit, RequestPermit};
+pub use permit::{
+    ConnectionPermit, DialPermit, ForwardPermit, InspectPermit, OutsidePermit, RequestPermit,
+};
+pub use rate::limit_request;
 pub use route::{RouteHead, Routed, route};
 pub use state::State;

@@ -140,6 +140,7 @@ impl Observer {
             Decision::Admit(_)
             | Decision::AfterTry(_)
             | Decision::Learn(_)
+            | Decision::Rate(_)
             | Decision::TryLimit(_) => {}
         }
     }

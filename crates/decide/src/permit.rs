@@ -125,7 +125,7 @@ impl InspectPermit {
     }
 }
 
-/// Leave to forward one request to the local application.
+/// Access lets one request pass. [`crate::rate`] is asked next.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub struct RequestPermit {
@@ -147,5 +147,20 @@ impl RequestPermit {
     #[must_use]
     pub fn audit(&self) -> Option<&Denial> {
         self.audit.as_ref()
+    }
+}
+
+/// Leave to forward one request to the local application.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub struct ForwardPermit {
+    pub(crate) request: RequestPermit,
+}
+
+impl ForwardPermit {
+    /// As [`RequestPermit::path`] has it.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        self.request.path()
     }
 }

@@ -72,6 +72,8 @@ pub enum Decision {
     Learn(Decided<LearnAsked, StateView>),
     /// Whom may a call by address dial?
     PermitWorkload(Decided<WorkloadAsked, Dial>),
+    /// Is the request within the rates of its workload?
+    Rate(Decided<RateAsked, Rated>),
     /// Which rule of a route does it follow, and where to?
     Route(Decided<RouteAsked, RoutedTo>),
     /// How long may this try take?
@@ -80,7 +82,7 @@ pub enum Decision {
 
 impl Decision {
     /// All kinds, as they are written.
-    pub const KINDS: [&str; 12] = [
+    pub const KINDS: [&str; 13] = [
         "admit",
         "after_try",
         "authorize_connection",
@@ -91,6 +93,7 @@ impl Decision {
         "effective",
         "learn",
         "permit_workload",
+        "rate",
         "route",
         "try_limit",
     ];
@@ -110,6 +113,7 @@ impl Decision {
             | Self::Effective(_)
             | Self::Learn(_)
             | Self::PermitWorkload(_)
+            | Self::Rate(_)
             | Self::Route(_) => None,
         }
     }
@@ -128,6 +132,7 @@ impl Decision {
             Self::Effective(_) => "effective",
             Self::Learn(_) => "learn",
             Self::PermitWorkload(_) => "permit_workload",
+            Self::Rate(_) => "rate",
             Self::Route(_) => "route",
             Self::TryLimit(_) => "try_limit",
         }
@@ -345,6 +350,26 @@ pub struct RequestAsked {
     pub method: String,
     pub path: String,
     pub host: String,
+}
+
+/// What [`crate::limit_request`] is asked. There is no such record where no limit applies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateAsked {
+    pub workload: WorkloadName,
+    pub port: u16,
+    pub peer: Peer,
+    pub protocol: Protocol,
+    /// Those that a limit looks at.
+    pub headers: BTreeMap<String, String>,
+    pub now: Now,
+    pub state: StateView,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rated {
+    pub within: Result<(), Denial>,
+    pub state: StateView,
 }
 
 /// What a request permit permits.

@@ -13,10 +13,10 @@ use crate::authorize::RequestHead;
 use crate::balance::Ask;
 use crate::decider::Decider;
 use crate::destination::{ServiceTarget, WorkloadTarget};
-use crate::permit::InspectPermit;
+use crate::permit::{InspectPermit, RequestPermit};
 use crate::record::{
-    BeginAsked, ChooseAsked, Decision, Entry, LearnAsked, Leg, LimitAsked, Record, RequestAsked,
-    RouteAsked, RuleRef, TryAsked, WorkloadAsked,
+    BeginAsked, ChooseAsked, Decision, Entry, LearnAsked, Leg, LimitAsked, RateAsked, Record,
+    RequestAsked, RouteAsked, RuleRef, TryAsked, WorkloadAsked,
 };
 use crate::resilience;
 use crate::route::RouteHead;
@@ -52,6 +52,7 @@ pub fn again(snapshot: &Arc<Snapshot>, record: &Record) -> Result<Record, Unfit>
         Decision::Begin(decided) => &decided.asked.state,
         Decision::Choose(decided) => &decided.asked.state,
         Decision::Learn(decided) => &decided.asked.state,
+        Decision::Rate(decided) => &decided.asked.state,
         Decision::Admit(_)
         | Decision::AuthorizeConnection(_)
         | Decision::AuthorizeRequest(_)
@@ -106,6 +107,7 @@ impl Replay<'_> {
             }
             Decision::Learn(decided) => self.learn(&decided.asked)?,
             Decision::PermitWorkload(decided) => self.permit_workload(&decided.asked)?,
+            Decision::Rate(decided) => self.rate(&decided.asked),
             Decision::Route(decided) => self.route(&decided.asked)?,
             Decision::TryLimit(decided) => self.try_limit(&decided.asked)?,
         }
@@ -235,6 +237,22 @@ impl Replay<'_> {
         let source = self.workload(&asked.source)?;
         drop(self.decider.permit_workload(source, &target));
         Ok(())
+    }
+
+    fn rate(&self, asked: &RateAsked) {
+        let inspect = InspectPermit {
+            workload: asked.workload.clone(),
+            port: asked.port,
+            peer: asked.peer.clone(),
+            protocol: asked.protocol,
+        };
+        let permit = RequestPermit {
+            path: None,
+            audit: None,
+        };
+        let header = |name: &str| asked.headers.get(name).cloned();
+        let of = (&inspect, permit);
+        drop(self.decider.limit_request(of, &header, asked.now));
     }
 
     fn authorize_request(&self, asked: &RequestAsked) {

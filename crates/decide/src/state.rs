@@ -1,4 +1,4 @@
-//! What this process has learnt: health of endpoints, retry budgets, ramps of failover.
+//! What this process has learnt: health of endpoints, retry budgets, ramps, rates of requests.
 //!
 //! One [`State`] is shared by all workers of a process. Nothing in it is a decision; the modules
 //! that decide read and write it. Its size is bounded by the rows of the snapshots seen since the
@@ -12,6 +12,7 @@ use tacit_model::{Locality, Now, ServiceName, Snapshot, WorkloadName};
 
 use crate::failover::Ramp;
 use crate::health::{EndpointHealth, Reach, Refused};
+use crate::rate::Rates;
 use crate::retry::BudgetWindow;
 
 /// What this process has learnt. Made empty; shared by reference.
@@ -22,6 +23,8 @@ pub struct State {
     reach: RwLock<Reachability>,
     services: RwLock<BTreeMap<ServiceName, Arc<Mutex<ServiceState>>>>,
     budgets: Mutex<BTreeMap<(WorkloadName, ServiceName), BudgetWindow>>,
+    /// By the workload that receives: its requests wait for each other only.
+    rates: RwLock<BTreeMap<WorkloadName, Arc<Mutex<Rates>>>>,
 }
 
 /// Where nothing can be delivered to, or may not be.
@@ -81,6 +84,13 @@ impl State {
         lock(&self.budgets).retain(|(workload, service), _| {
             s.workloads.contains_key(workload) && s.services.contains_key(service)
         });
+        let limited = s.services.values().filter_map(|row| row.rate.as_ref());
+        let policies = limited.map(|rate| &rate.policy).collect();
+        let mut rates = self.rates.write().unwrap_or_else(PoisonError::into_inner);
+        rates.retain(|workload, _| s.workloads.contains_key(workload));
+        for found in rates.values() {
+            lock(found).retain(&policies);
+        }
     }
 
     pub(crate) fn with_reach<T>(&self, read: impl FnOnce(&Reachability) -> T) -> T {
@@ -108,6 +118,22 @@ impl State {
             services.entry(name.clone()).or_default().clone()
         });
         act(&mut lock(&state))
+    }
+
+    pub(crate) fn with_rates<T>(
+        &self,
+        workload: &WorkloadName,
+        act: impl FnOnce(&mut Rates) -> T,
+    ) -> T {
+        let found = {
+            let rates = self.rates.read().unwrap_or_else(PoisonError::into_inner);
+            rates.get(workload).cloned()
+        };
+        let rates = found.unwrap_or_else(|| {
+            let mut rates = self.rates.write().unwrap_or_else(PoisonError::into_inner);
+            rates.entry(workload.clone()).or_default().clone()
+        });
+        act(&mut lock(&rates))
     }
 
     pub(crate) fn with_budget<T>(

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-use tacit_model::{Locality, ServiceName, Snapshot, WorkloadName};
+use tacit_model::{Locality, ObjectRef, ServiceName, Snapshot, WorkloadName};
 
 use crate::failover::{Ramp, StepView};
 use crate::health::{EndpointHealth, HealthView, Reach, Refused};
@@ -29,6 +29,8 @@ pub struct StateView {
     ramps: Option<RampsView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<BudgetView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) rates: Vec<RateView>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,19 @@ struct BudgetView {
     source: WorkloadName,
     service: ServiceName,
     window: BudgetWindow,
+}
+
+/// The bucket of one limit that a request met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RateView {
+    pub(crate) workload: WorkloadName,
+    pub(crate) policy: ObjectRef,
+    pub(crate) index: usize,
+    pub(crate) key: String,
+    /// False: there was no room for the key.
+    pub(crate) own: bool,
+    /// The monotonic nanosecond at which it is full again; absent: it never lost a token.
+    pub(crate) full_at: Option<u64>,
 }
 
 /// A state as one decision found it and as it left it, copied under the locks of the decision.
@@ -123,6 +138,9 @@ impl StateView {
         if let Some(view) = &self.budget {
             let key = (view.source.clone(), view.service.clone());
             state.with_budget(&key, |window| *window = view.window.clone());
+        }
+        for view in &self.rates {
+            state.with_rates(&view.workload, |rates| rates.restore(view));
         }
         Ok(Restored {
             state,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tacit_model::resilience::{Resilience, RetryOn};
 use tacit_model::route::Candidate;
 use tacit_model::tables::{ClassKey, Protocol, WorkloadRow};
-use tacit_model::trace::Trace;
+use tacit_model::trace::{Trace, TraceStep};
 use tacit_model::{
     Dice, Locality, Namespace, Now, Provenance, ServiceName, Snapshot, Sourced, SpiffeId,
     WorkloadName,
@@ -22,6 +22,7 @@ use crate::denial::{Denial, DenialKind};
 use crate::destination::{Destination, ServiceTarget, destination, protocol_of};
 use crate::offline::{Freshness, admit};
 use crate::path::canonical;
+use crate::rate::applying;
 use crate::resilience::effective;
 use crate::route::{RouteHead, Routed, follows_routes, route};
 use crate::state::State;
@@ -188,6 +189,7 @@ pub fn explain(
         if !told {
             let topic = match denial.kind {
                 DenialKind::BadRequest | DenialKind::Policy => "access",
+                DenialKind::OverRate { .. } => "rate",
                 DenialKind::BrokenRoute | DenialKind::NoRoute => "route",
                 DenialKind::NoEndpoint => "endpoint",
                 DenialKind::Offline | DenialKind::UnknownDestination => "destination",
@@ -371,6 +373,21 @@ impl Explaining<'_> {
         self.limits = Some(Limits::of(&r));
     }
 
+    /// The rates that hold where it arrives. How much of them is left, only the callee's node
+    /// knows, so it is assumed that something is.
+    fn rates(&mut self, callee: &WorkloadRow, port: u16) {
+        for of in applying(self.s, callee, port) {
+            for (index, limit) in of.limits.iter().enumerate() {
+                self.trace.0.push(TraceStep {
+                    topic: "rate".into(),
+                    outcome: format!("at most {limit}; {} counts for itself", callee.name),
+                    from: Some(of.origin(index)),
+                    assumed: true,
+                });
+            }
+        }
+    }
+
     fn access(
         &mut self,
         callee: &WorkloadRow,
@@ -384,6 +401,7 @@ impl Explaining<'_> {
             host: &question.host,
         };
         access(self.s, callee, port, peer, &head, &mut self.trace)?;
+        self.rates(callee, port);
         Ok(Verdict::Allowed {
             served_by: Some(callee.name.clone()),
             locality: Some(callee.locality.clone()),

@@ -11,6 +11,7 @@ mod failover;
 mod health;
 mod measure;
 mod observed;
+mod rate;
 mod replay;
 mod resilience;
 mod retry;

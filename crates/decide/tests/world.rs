@@ -157,6 +157,7 @@ impl World {
             ports: ports.collect(),
             resilience: Vec::new(),
             failover: None,
+            rate: None,
         })));
         self.known_namespace(ns);
     }

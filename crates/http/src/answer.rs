@@ -1,7 +1,7 @@
 //! Answers that Tacit makes itself: one line of text that says why, and the id to ask about.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use http::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
 use tacit_decide::{Denial, DenialKind};
 
@@ -25,10 +25,15 @@ pub(crate) fn refused(denial: &Denial, id: &str) -> Response<ResponseBody> {
         | DenialKind::BrokenRoute
         | DenialKind::NoRoute
         | DenialKind::Offline
+        | DenialKind::OverRate { .. }
         | DenialKind::Policy
         | DenialKind::UnknownDestination => (REFUSAL, text(&why)),
     };
-    response.headers_mut().insert(header.0, header.1);
+    let headers = response.headers_mut();
+    headers.insert(header.0, header.1);
+    if let DenialKind::OverRate { retry_after } = denial.kind {
+        headers.insert(RETRY_AFTER, HeaderValue::from(retry_after));
+    }
     response
 }
 

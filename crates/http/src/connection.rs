@@ -86,6 +86,7 @@ impl Connection {
             DenialKind::BrokenRoute
             | DenialKind::NoRoute
             | DenialKind::Offline
+            | DenialKind::OverRate { .. }
             | DenialKind::Policy
             | DenialKind::UnknownDestination => {
                 let Denial { reason, by, .. } = denial;

@@ -84,6 +84,12 @@ pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     (asked && !h2c).then(|| protocol.clone())
 }
 
+/// The first value of a header, without a copy of what is no text: that counts as absent.
+pub(crate) fn first_value(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?;
+    Some(value.to_owned())
+}
+
 /// Removes what describes one hop only. `upgrade` is put back if this message is part of one.
 pub(crate) fn end_hop(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
     if headers.contains_key(header::CONNECTION) {

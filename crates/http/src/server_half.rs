@@ -6,7 +6,7 @@ use std::rc::Rc;
 use http::{Request, Response, request};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tacit_decide::{Denial, InspectPermit, RequestHead, RequestPermit};
+use tacit_decide::{Denial, ForwardPermit, InspectPermit, RequestHead};
 use tacit_model::ServiceName;
 use tacit_model::event::{Audited, Party, Reporter};
 use tacit_transport::Stream;
@@ -87,7 +87,12 @@ async fn respond(callee: Rc<Callee>, request: Request<Incoming>) -> Response<Res
     match admitted.and_then(|()| decider.authorize_request(&half.permit, &asked)) {
         Ok(permit) => {
             flight.audit.replace(permit.audit().map(audited));
-            forward(&callee, permit, (head, body), &flight).await
+            let header = |name: &str| headers::first_value(&head.headers, name);
+            let of = (&half.permit, permit);
+            match decider.limit_request(of, &header, (half.worker.clock)()) {
+                Ok(permit) => forward(&callee, permit, (head, body), &flight).await,
+                Err(denial) => connection.refuse(&flight, denial),
+            }
         }
         Err(denial) => connection.refuse(&flight, denial),
     }
@@ -103,7 +108,7 @@ fn audited(denial: &Denial) -> Audited {
 /// Sends the request to the application and passes its response back.
 async fn forward(
     callee: &Callee,
-    permit: RequestPermit,
+    permit: ForwardPermit,
     (mut head, body): (request::Parts, Incoming),
     flight: &Rc<Flight>,
 ) -> Response<ResponseBody> {

@@ -25,6 +25,12 @@ pub(crate) fn tell(world: &mut World<'_>) {
                 "routes are not translated: Istio reads HTTPRoutes themselves. Apply this one, and \
                  leave out the VirtualService of its parent, which says where requests go, too",
             ),
+            Object::RateLimitPolicy(_) => found.field(
+                true,
+                (name, ISTIO_CANNOT, "spec.limits"),
+                "Istio has no object that limits the rate of requests, only patches of Envoy's \
+                 configuration (EnvoyFilter): nothing is limited",
+            ),
             Object::Mesh(mesh) => found.defaults(name, mesh.spec.defaults.as_ref()),
             Object::Workspace(workspace) => found.defaults(name, workspace.spec.defaults.as_ref()),
             Object::AccessPolicy(_) | Object::Service(_) | Object::Workload(_) => {}

@@ -18,6 +18,7 @@ pub mod names;
 pub mod now;
 pub mod policies;
 pub mod provenance;
+pub mod rate;
 pub mod resilience;
 pub mod route;
 pub mod snapshot;

@@ -42,6 +42,7 @@ pub struct Snapshot {
     endpoints: HashMap<ServiceName, Vec<Arc<WorkloadRow>>>,
     candidates: HashMap<ServiceName, Candidates>,
     policies: HashMap<Arc<ClassKey>, Arc<Policies>>,
+    has_rates: bool,
 }
 
 /// Why tables are not a state that may be used.
@@ -108,6 +109,7 @@ impl Snapshot {
             endpoints: HashMap::new(),
             candidates: HashMap::new(),
             policies: HashMap::new(),
+            has_rates: false,
         };
         snapshot.close_classes()?;
         snapshot.index_services()?;
@@ -159,6 +161,7 @@ impl Snapshot {
     }
 
     fn index_services(&mut self) -> Result<(), NotClosed> {
+        self.has_rates = self.services.values().any(|row| row.rate.is_some());
         for service in self.services.values() {
             let twice = self
                 .service_by_address
@@ -289,6 +292,12 @@ impl Snapshot {
     #[must_use]
     pub fn access_of(&self, class: &ClassKey) -> Option<&Policies> {
         self.policies.get(class).map(AsRef::as_ref)
+    }
+
+    /// True if some service limits the rate of requests.
+    #[must_use]
+    pub fn has_rates(&self) -> bool {
+        self.has_rates
     }
 
     /// The class of a workload of this snapshot.

@@ -21,6 +21,7 @@ use crate::names::{
     Namespace, NodeName, PolicyName, ServiceAccount, ServiceName, WorkloadName, WorkspaceName,
 };
 use crate::provenance::{ObjectRef, Provenance, Sourced};
+use crate::rate::RateLimits;
 use crate::resilience::Layer;
 use crate::route::{RouteKey, RouteRow};
 
@@ -210,6 +211,8 @@ pub struct ServiceRow {
     pub resilience: Vec<Layer>,
     /// Absent: all ready endpoints of the own cluster, equal.
     pub failover: Option<Failover>,
+    /// How many requests each workload behind it takes; absent: any.
+    pub rate: Option<RateLimits>,
 }
 
 /// An access policy.

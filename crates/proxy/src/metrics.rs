@@ -239,6 +239,7 @@ pub(crate) struct Metrics {
     sent: Family<CallLabels, Counter>,
     received: Family<CallLabels, Counter>,
     denied: Family<Word, Counter>,
+    rate_limited: Family<Word, Counter>,
     audit_denied: Counter,
     over_budget: Counter,
     bad_peers: Family<Word, Counter>,
@@ -280,6 +281,7 @@ impl Metrics {
             sent: Family::default(),
             received: Family::default(),
             denied: Family::default(),
+            rate_limited: Family::default(),
             audit_denied: Counter::default(),
             over_budget: Counter::default(),
             bad_peers: Family::default(),
@@ -334,6 +336,8 @@ impl Metrics {
         let node = self.registry.sub_registry_with_prefix("tacit");
         let help = "Connections and requests refused by policy, by reporter";
         node.register("denied", help, self.denied.clone());
+        let help = "Requests refused since a rate was reached, by reporter";
+        node.register("rate_limited", help, self.rate_limited.clone());
         let help = "Connections and requests that policies in Audit mode would have refused";
         node.register("audit_denied", help, self.audit_denied.clone());
         let help = "Further tries that a retry budget refused";
@@ -377,6 +381,10 @@ impl Metrics {
         if let Ending::Denied { .. } = event.ending {
             let word = [("reporter", reporter_word(event.reporter))];
             self.denied.get_or_create(&word).inc();
+            // What the application itself answers is no denial.
+            if let EventKind::Request { status: 429, .. } = event.kind {
+                self.rate_limited.get_or_create(&word).inc();
+            }
         }
         if event.audit.is_some() {
             self.audit_denied.inc();
@@ -515,19 +523,22 @@ mod tests {
             by: None,
         };
         metrics.count(&event("web", request(200), Ending::Complete));
-        metrics.count(&event("web", request(403), denied));
+        metrics.count(&event("web", request(403), denied.clone()));
+        metrics.count(&event("web", request(429), denied));
+        metrics.count(&event("web", request(429), Ending::Complete));
         metrics.count(&event("web", EventKind::Connection, Ending::Complete));
         metrics.count_opened(&event("web", EventKind::Connection, Ending::Complete));
         let text = metrics.text().expect("encodes");
         for (name, expected) in [
-            ("istio_requests_total{", 2.0),
-            ("istio_request_duration_milliseconds_count{", 2.0),
+            ("istio_requests_total{", 4.0),
+            ("istio_request_duration_milliseconds_count{", 4.0),
             ("istio_tcp_connections_opened_total{", 1.0),
             ("istio_tcp_connections_closed_total{", 1.0),
             ("istio_tcp_sent_bytes_total{", 5.0),
             ("istio_tcp_received_bytes_total{", 3.0),
-            ("tacit_denied_total{", 1.0),
-            ("tacit_over_budget_total ", 2.0),
+            ("tacit_denied_total{", 2.0),
+            ("tacit_rate_limited_total{", 1.0),
+            ("tacit_over_budget_total ", 4.0),
         ] {
             assert!(
                 (value(&text, name) - expected).abs() < 1e-9,

@@ -44,6 +44,8 @@ pub struct Answer {
     pub further: [Vec<String>; 2],
     /// What each endpoint of a first try says to the request.
     pub access: BTreeMap<String, Access>,
+    /// The rates of requests at each of them, sorted, each with where it is written.
+    pub rates: BTreeMap<String, Vec<String>>,
 }
 
 /// A value and who set it.

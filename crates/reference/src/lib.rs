@@ -17,6 +17,7 @@ mod mesh;
 mod mutation;
 mod node;
 mod precedence;
+mod rate;
 mod resilience;
 mod route;
 mod targets;

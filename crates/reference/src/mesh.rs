@@ -230,6 +230,7 @@ impl<'w> Reference<'w> {
             .map(|one| one.endpoint.clone())
             .collect();
         for endpoint in endpoints {
+            answer.rates.insert(endpoint.clone(), self.rates(&endpoint));
             if let Some(access) = self.access(&endpoint, request, &seen) {
                 answer.access.insert(endpoint, access);
             }

@@ -120,6 +120,13 @@ mutations! {
     ServiceCoversAllPorts,
     /// Policies of one service only count.
     FirstServiceOnly,
+    // Rates of requests.
+    /// The limits of all policies of a service hold, not those of the first.
+    RatesAddUp,
+    /// Limits of a service hold on every port of its workloads.
+    RateOnEveryPort,
+    /// Limits of one service only hold.
+    FirstServiceLimits,
     // Routes.
     /// An exact path comes after prefixes.
     ExactLast,

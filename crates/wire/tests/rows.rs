@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tacit_model::failover::{
 };
 use tacit_model::labels::Labels;
 use tacit_model::locality::{Part, Place};
+use tacit_model::rate::{RateKey, RateLimit, RateLimits};
 use tacit_model::resilience::{Backoff, Budget, Fields, Layer, RetryMethods, RetryOn, RetryWhen};
 use tacit_model::tables::{
     AccessAttachment, AccessRow, AddressRange, ClassKey, ClassRow, DefaultAccess, Egress, Holds,
@@ -66,14 +68,17 @@ fn duration() -> impl Strategy<Value = Duration> {
     (any::<u64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| Duration::new(seconds, nanos))
 }
 
+fn object_ref() -> impl Strategy<Value = ObjectRef> {
+    (text(), option::of(name()), name()).prop_map(|(kind, namespace, name)| ObjectRef {
+        kind,
+        namespace,
+        name,
+    })
+}
+
 pub(crate) fn provenance() -> impl Strategy<Value = Provenance> {
-    let object =
-        (text(), option::of(name()), name()).prop_map(|(kind, namespace, name)| ObjectRef {
-            kind,
-            namespace,
-            name,
-        });
-    let field = (object, text()).prop_map(|(object, path)| Provenance::Field { object, path });
+    let field =
+        (object_ref(), text()).prop_map(|(object, path)| Provenance::Field { object, path });
     prop_oneof![Just(Provenance::Default), field]
 }
 
@@ -450,14 +455,31 @@ fn service() -> impl Strategy<Value = ServiceRow> {
         vec(port, 0..3),
         vec(layer(), 0..2),
         option::of(failover()),
+        option::of(rate()),
     )
-        .prop_map(|(name, address, ports, resilience, failover)| ServiceRow {
-            name,
-            address,
-            ports,
-            resilience,
-            failover,
-        })
+        .prop_map(
+            |(name, address, ports, resilience, failover, rate)| ServiceRow {
+                name,
+                address,
+                ports,
+                resilience,
+                failover,
+                rate,
+            },
+        )
+}
+
+fn rate() -> impl Strategy<Value = RateLimits> {
+    let count = || (1..u32::MAX).prop_map(|count| NonZeroU32::new(count).unwrap());
+    let key = prop_oneof![Just(RateKey::Identity), text().prop_map(RateKey::Header)];
+    let limit = (count(), duration(), count(), vec(key, 0..3));
+    let limit = limit.prop_map(|(requests, per, burst, key)| RateLimit {
+        requests,
+        per,
+        burst,
+        key,
+    });
+    (object_ref(), vec(limit, 1..3)).prop_map(|(policy, limits)| RateLimits { policy, limits })
 }
 
 fn run_grant() -> impl Strategy<Value = RunGrantRow> {

@@ -153,6 +153,43 @@ fn limits_and_routes() {
 }
 
 #[test]
+fn rates() {
+    let policy = |limits: &str| {
+        format!(
+            "---\napiVersion: tacit.dev/v1alpha1\nkind: RateLimitPolicy\nmetadata: {{name: calm, \
+             namespace: shop}}\nspec:\n  targetRefs: [{{group: '', kind: Service, name: \
+             payments}}]\n  limits: [{limits}]\n"
+        )
+    };
+    check(
+        |mesh| mesh + &policy("{requests: 10, per: 1s, key: [{type: Identity}]}"),
+        &expect![[r#"
+            payments.shop:80 Settings
+            rate none => rate 10 requests per 1s, 10 at once, for each caller
+            0.yaml:76:12
+        "#]],
+    );
+    let both = |limits: &str| compiled(&[&mesh(), &policy(limits)]);
+    let of = |old: &str, new: &str| render(&diff(&both(old), &both(new)));
+    // 10 at once is what is meant where no burst is written.
+    let same = of(
+        "{requests: 10, per: 1s}",
+        "{requests: 10, per: 1s, burst: 10}",
+    );
+    assert_eq!(same, "");
+    let other = of(
+        "{requests: 10, per: 1s}",
+        "{requests: 10, per: 1s, burst: 11}",
+    );
+    expect![[r#"
+        payments.shop:80 Settings
+        rate 10 requests per 1s, 10 at once => rate 10 requests per 1s, 11 at once
+        1.yaml:7:12
+    "#]]
+    .assert_eq(&other);
+}
+
+#[test]
 fn what_cannot_be_said_is_said() {
     let policy = "\
 ---

@@ -29,6 +29,7 @@ fn every_kind_and_field_reads() {
             "RetryTimeoutPolicy/tacit-system/critical",
             "FailoverPolicy/shop/payments",
             "AccessPolicy/default/ledger",
+            "RateLimitPolicy/shop/payments",
             "Workspace/shop",
             "Mesh/default",
             "Workload/shop/payments-1",

@@ -108,12 +108,17 @@ fn policies(chance: &mut Chance) -> String {
         1 + chance.below(3),
         1 + chance.below(20),
     );
+    let rate = format!(
+        "  limits:\n  - {{requests: {}, per: 1s, key: [{{type: Identity}}]}}\n",
+        20 + chance.below(60),
+    );
     let closed = "  action: Deny\n  rules:\n  - from: [{serviceAccounts: [outsider]}]\n";
     [
         head("RetryTimeoutPolicy", "payments", "payments") + &retry,
         head("FailoverPolicy", "payments", "payments") + &failover,
         head("AccessPolicy", "payments", "payments") + &deny,
         head("AccessPolicy", "raw", "raw") + closed,
+        head("RateLimitPolicy", "payments", "payments") + &rate,
         route,
     ]
     .concat()
@@ -432,7 +437,7 @@ fn another_process_decides_every_request_again_and_agrees() {
         assert!(*decisions > 0, "no decision of kind {kind}: {said}");
         assert_eq!(*differ, 0, "{kind}: {said}");
     }
-    assert_eq!(kinds.len(), 12, "{said}");
+    assert_eq!(kinds.len(), 13, "{said}");
     assert!(
         said.contains(" 0 differ, 0 lines missing, 0 not readable"),
         "{said}"

@@ -20,6 +20,7 @@ mod observed;
 mod peers;
 mod person;
 mod probe;
+mod rates;
 mod readme;
 mod routes;
 mod support;

@@ -19,12 +19,6 @@ fn called_once() -> (Mesh, tacit_lab::Running) {
     (mesh, server)
 }
 
-fn metrics(mesh: &Mesh) -> String {
-    let url = "http://127.0.0.1:15020/metrics";
-    let scraped = mesh.machine.command("curl", &["-s", url]).output().unwrap();
-    text(&scraped.stdout)
-}
-
 #[test]
 fn both_ends_count_with_istios_labels() {
     let (mesh, _server) = called_once();
@@ -45,7 +39,7 @@ fn both_ends_count_with_istios_labels() {
             "istio_requests_total",
             "istio_request_duration_milliseconds_count",
         ] {
-            let text = metrics(&mesh);
+            let text = mesh.metrics();
             let mut lines = text.lines().filter(|line| {
                 line.starts_with(name)
                     && line.contains(&reporter)

@@ -93,21 +93,6 @@ impl Mesh {
         all.extend(arguments);
         text(&self.call(identity, &all).stdout)
     }
-
-    fn route(&self, file: &str, yaml: &str, name: &str) {
-        self.machine.write(&format!("mesh/{file}"), yaml).unwrap();
-        let wait = [
-            "wait",
-            "HTTPRoute",
-            name,
-            "--for",
-            "Programmed",
-            "--timeout",
-            "20s",
-        ];
-        let programmed = || self.run(&wait).status.success();
-        self.machine.wait_for(name, programmed).unwrap();
-    }
 }
 
 #[test]
@@ -126,7 +111,7 @@ fn a_route_decides_who_answers_and_what_they_see() {
     ];
     assert_eq!(mesh.ask("shop/web", &canary), "v1 /any api.shop None 1");
 
-    mesh.route("route.yaml", ROUTE, "shop/api");
+    mesh.put("route.yaml", ROUTE, ("HTTPRoute", "shop/api"));
     assert_eq!(get("/"), "v1 / api.shop None None");
     assert_eq!(
         mesh.ask("shop/web", &canary),
@@ -179,7 +164,7 @@ fn a_route_decides_who_answers_and_what_they_see() {
 #[test]
 fn the_callers_own_route_comes_first_and_why_says_so() {
     let (mesh, _running) = mesh();
-    mesh.route("route.yaml", ROUTE, "shop/api");
+    mesh.put("route.yaml", ROUTE, ("HTTPRoute", "shop/api"));
     let consumer = r#"
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -188,7 +173,7 @@ spec:
   parentRefs: [{group: "", kind: Service, name: api, namespace: shop}]
   rules: [{backendRefs: [{name: v2, namespace: shop, port: 8000}]}]
 "#;
-    mesh.route("consumer.yaml", consumer, "edge/mine");
+    mesh.put("consumer.yaml", consumer, ("HTTPRoute", "edge/mine"));
     let url = "http://api.shop/nowhere";
     assert_eq!(
         mesh.ask("edge/web", &[url]),

@@ -91,6 +91,29 @@ impl Mesh {
         self.machine.wait_for(url, answers).unwrap();
     }
 
+    /// Writes a file of the mesh and waits until an object of it holds at every node.
+    pub(crate) fn put(&self, file: &str, yaml: &str, (kind, name): (&str, &str)) {
+        self.machine.write(&format!("mesh/{file}"), yaml).unwrap();
+        let wait = [
+            "wait",
+            kind,
+            name,
+            "--for",
+            "Programmed",
+            "--timeout",
+            "20s",
+        ];
+        let programmed = || self.run(&wait).status.success();
+        self.machine.wait_for(name, programmed).unwrap();
+    }
+
+    /// What the node counts.
+    pub(crate) fn metrics(&self) -> String {
+        let url = "http://127.0.0.1:15020/metrics";
+        let scraped = self.machine.command("curl", &["-s", url]).output().unwrap();
+        text(&scraped.stdout)
+    }
+
     fn node_answers(&self) -> bool {
         self.call("shop/probe", &["true"]).status.success()
     }

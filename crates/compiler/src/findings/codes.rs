@@ -142,6 +142,11 @@ codes! {
         "The services that the policy names have no port that is known to be HTTP. Their \
          connections are passed on as bytes, in which no request can be timed or repeated.",
         "Give the port an appProtocol of http, or remove the fields.";
+    OPAQUE_RATE = "TCT1316", Warning, "Rate where there are no requests",
+        "A Service that the policy applies to has a port that is not known to be HTTP. Its \
+         connections are passed on as bytes, in which no requests can be counted: there, the \
+         policy limits nothing.",
+        "Give the port an appProtocol of http, or let the policy apply to other Services.";
     OPAQUE_PORT = "TCT1401", Error, "Request conditions on an opaque port",
         "Methods, paths and hosts can only be seen on ports whose protocol is known to be HTTP.",
         "Give the port an appProtocol of http, or list it in `ports` of the rule.";

@@ -87,6 +87,7 @@ fn enforced(placed: &Placed<'_>) -> Option<AccessRow> {
         Object::FailoverPolicy(_)
         | Object::HTTPRoute(_)
         | Object::Mesh(_)
+        | Object::RateLimitPolicy(_)
         | Object::RetryTimeoutPolicy(_)
         | Object::Service(_)
         | Object::Workload(_)

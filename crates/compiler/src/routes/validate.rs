@@ -134,7 +134,7 @@ fn check_match(report: &mut Report<'_>, at: &str, found: &RouteMatch) {
         let list = list.as_deref().unwrap_or_default();
         at_most(report, &format!("{at}.{name}"), list.len(), MOST);
         for (index, NamedMatch { name: wanted, .. }) in list.iter().enumerate() {
-            if name == "headers" && !is_token(wanted) || wanted.is_empty() {
+            if name == "headers" && !values::is_token(wanted) || wanted.is_empty() {
                 let message = format!("{wanted:?} is no name of a header or parameter");
                 report.say(BAD_TEXT, &format!("{at}.{name}[{index}].name"), message);
             }
@@ -222,7 +222,7 @@ fn check_headers(report: &mut Report<'_>, at: &str, changes: &HeaderModifier) {
         for (index, name) in names.iter().enumerate() {
             let field = format!("{at}.{list}[{index}]");
             let lower = name.to_ascii_lowercase();
-            if !is_token(name) {
+            if !values::is_token(name) {
                 report.say(BAD_TEXT, &field, format!("{name:?} is no name of a header"));
             } else if NOT_CHANGED.contains(&lower.as_str()) || lower.starts_with("x-tacit-") {
                 let message = format!("a rule may not change the header {name}");
@@ -241,12 +241,6 @@ fn check_headers(report: &mut Report<'_>, at: &str, changes: &HeaderModifier) {
             }
         }
     }
-}
-
-/// A token of HTTP (RFC 9110, 5.6.2).
-fn is_token(text: &str) -> bool {
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    !text.is_empty() && text.bytes().all(is_token)
 }
 
 fn check_redirect(report: &mut Report<'_>, at: &str, redirect: &Redirect, matches: &[RouteMatch]) {

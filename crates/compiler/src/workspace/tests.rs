@@ -88,6 +88,7 @@ fn with_world(test: impl FnOnce(&Tenants<'_>, &[&Service], &MeshSpec)) {
             | Object::FailoverPolicy(_)
             | Object::HTTPRoute(_)
             | Object::Mesh(_)
+            | Object::RateLimitPolicy(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Workload(_)
             | Object::Workspace(_) => None,

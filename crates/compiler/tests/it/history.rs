@@ -68,6 +68,15 @@ const VERSIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "RateLimitPolicy shop/calm",
+        &[
+            "{targetAll: {}, limits: [{requests: 10, per: 1s}]}",
+            "{targetRefs: [{group: '', kind: Service, name: pay}], \
+             limits: [{requests: 5, per: 1m, key: [{type: Identity}]}]}",
+            "{targetAll: {}, limits: []}",
+        ],
+    ),
+    (
         "FailoverPolicy shop/move",
         &[
             "{targetAll: {}, order: [{places: [{zone: same}]}, {service: {name: pay}}]}",

@@ -201,6 +201,11 @@ fn service(out: &mut String, row: &ServiceRow) {
     }
     row.resilience.iter().for_each(|found| layer(out, found));
     row.failover.iter().for_each(|found| failover(out, found));
+    if let Some(of) = &row.rate {
+        for (index, limit) in of.limits.iter().enumerate() {
+            writeln!(out, "  rate {limit} <- {}", of.origin(index)).unwrap();
+        }
+    }
 }
 
 fn route(out: &mut String, row: &RouteRow) {

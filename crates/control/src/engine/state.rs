@@ -229,6 +229,7 @@ pub(crate) fn mesh_spec(objects: &BTreeMap<ObjectKey, Held>) -> Option<&MeshSpec
             Object::AccessPolicy(_)
             | Object::FailoverPolicy(_)
             | Object::HTTPRoute(_)
+            | Object::RateLimitPolicy(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Service(_)
             | Object::Workload(_)

@@ -8,14 +8,15 @@ use std::time::Duration;
 use tacit_model::access::{Action, Mode, PathPattern, Rule, To};
 use tacit_model::labels::Labels;
 use tacit_model::provenance::Sourced;
+use tacit_model::rate::{RateLimit, RateLimits};
 use tacit_model::resilience::{Backoff, Budget, Fields, Layer, RetryMethods, RetryOn, RetryWhen};
 use tacit_model::tables::{
     AccessAttachment, AccessRow, ClassKey, ClassRow, DefaultAccess, Egress, MeshRow, NamespaceRow,
     Protocol, Row, ServicePort, ServiceRow, TargetPort, Tenancy, WorkloadPort, WorkloadRow,
 };
 use tacit_model::{
-    Generation, Locality, Namespace, PolicyName, ServiceAccount, ServiceName, Snapshot, SpiffeId,
-    Tables, WorkloadName,
+    Generation, Locality, Namespace, ObjectRef, PolicyName, ServiceAccount, ServiceName, Snapshot,
+    SpiffeId, Tables, WorkloadName,
 };
 
 /// The port of the service and of the workloads.
@@ -150,6 +151,23 @@ pub(crate) fn snapshot(endpoints: u8, policy: Option<&Policy>, denied: Option<&s
     Snapshot::build(Generation::default(), &tables).unwrap()
 }
 
+/// The same, with rates of requests at the service.
+pub(crate) fn limited(policy: Option<&Policy>, limits: Vec<RateLimit>) -> Snapshot {
+    let mut tables = snapshot(1, policy, None).tables();
+    let mut row = service_row(policy);
+    row.rate = Some(RateLimits {
+        policy: ObjectRef {
+            kind: "RateLimitPolicy".into(),
+            namespace: Some(namespace()),
+            name: "calm".try_into().unwrap(),
+        },
+        limits,
+    });
+    let row = Row::Service(Arc::new(row));
+    tables.0.insert(row.key(), row);
+    Snapshot::build(Generation::default(), &tables).unwrap()
+}
+
 fn mesh() -> MeshRow {
     MeshRow {
         trust_domain: "test".try_into().unwrap(),
@@ -175,6 +193,7 @@ fn service_row(policy: Option<&Policy>) -> ServiceRow {
         }],
         resilience: policy.map(Policy::layer).into_iter().collect(),
         failover: None,
+        rate: None,
     }
 }
 

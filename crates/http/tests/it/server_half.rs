@@ -1,14 +1,21 @@
 //! The callee's half: verdicts, markers, what the application sees.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::HeaderMap;
 use tacit_decide::offline::Freshness;
 use tacit_model::event::Reporter::{Destination, Source};
+use tacit_model::rate::{RateKey, RateLimit};
 use tacit_model::resilience::RetryOn;
+use tokio::task::JoinSet;
 
 use crate::app::{self, Seen, body, closed, scripted};
 use crate::mesh::{self, Policy, endpoint, frontend, snapshot};
-use crate::rig::{Behind, Rig, http1, read, request, run};
+use crate::rig::{Behind, Rig, http1, http2, read, request, run};
 
 #[test]
 fn a_refusal_is_neither_forwarded_nor_tried_again() {
@@ -56,6 +63,86 @@ fn a_refusal_is_neither_forwarded_nor_tried_again() {
             .await;
         assert_eq!(read(response.unwrap()).await.0, 200);
         assert_eq!(*seen.requests.borrow(), ["GET /b try -"]);
+    });
+}
+
+/// Sends 40 requests at once over one connection; how many came back with which status, and one
+/// refusal.
+async fn forty_at_once(rig: &Rc<Rig>) -> (BTreeMap<u16, usize>, Option<HeaderMap>) {
+    let client = http2(rig.connect().await).await;
+    let mut all = JoinSet::new();
+    for _ in 0..40 {
+        let mut client = client.clone();
+        let mut asked = request("GET", "http://payments/", body(""));
+        asked.headers_mut().remove("host");
+        all.spawn_local(async move { client.send_request(asked).await.unwrap() });
+    }
+    let (mut statuses, mut refusal) = (BTreeMap::new(), None);
+    while let Some(response) = all.join_next().await {
+        let response = response.unwrap();
+        *statuses.entry(response.status().as_u16()).or_default() += 1;
+        if response.status() == 429 {
+            refusal = Some(response.headers().clone());
+        }
+    }
+    (statuses, refusal)
+}
+
+#[test]
+fn as_many_requests_pass_as_a_rate_promises_and_the_others_get_429() {
+    run(async {
+        // 429 is tried again where the application says it.
+        let policy = Policy {
+            attempts: 3,
+            codes: vec![429],
+            ..Policy::default()
+        };
+        let limit = RateLimit {
+            requests: NonZeroU32::new(1).unwrap(),
+            per: Duration::from_secs(3600),
+            burst: NonZeroU32::new(13).unwrap(),
+            key: vec![RateKey::Identity],
+        };
+        let seen = Seen::default();
+        let app = scripted(&seen, |_| 200).await;
+        let limited = mesh::limited(Some(&policy), vec![limit]);
+        let rig = Rig::new(limited, &[Behind::Half(app)]);
+        let (statuses, refusal) = forty_at_once(&rig).await;
+        assert_eq!(statuses, BTreeMap::from([(200, 13), (429, 27)]));
+        assert_eq!(
+            seen.count(),
+            13,
+            "what is refused never reaches the application"
+        );
+        let refusal = refusal.unwrap();
+        let seconds: u64 = refusal["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((3500..=3600).contains(&seconds), "{seconds}");
+        let why = refusal["x-tacit-refusal"].to_str().unwrap();
+        assert!(
+            why.contains("(RateLimitPolicy/shop/calm spec.limits[0])"),
+            "{why}"
+        );
+        // Not tried again: each is one event of one try at either end.
+        for half in [Source, Destination] {
+            let said = rig.until_said(half, 40).await;
+            let refused = said.iter().filter(|line| *line == "GET 429 1 Denied");
+            assert_eq!((refused.count(), said.len()), (27, 40), "{said:?}");
+        }
+
+        // The control: the same without the policy.
+        let seen = Seen::default();
+        let app = scripted(&seen, |_| 200).await;
+        let rig = Rig::new(snapshot(1, Some(&policy), None), &[Behind::Half(app)]);
+        let (statuses, _) = forty_at_once(&rig).await;
+        assert_eq!(statuses, BTreeMap::from([(200, 40)]));
+        assert_eq!(seen.count(), 40);
+        // A 429 of the application itself is tried again.
+        let seen = Seen::default();
+        let app = scripted(&seen, |number| if number == 1 { 429 } else { 200 }).await;
+        let rig = Rig::new(snapshot(1, Some(&policy), None), &[Behind::Half(app)]);
+        let mut client = http1(rig.connect().await).await;
+        let response = client.send_request(request("GET", "/", body(""))).await;
+        assert_eq!((read(response.unwrap()).await.0, seen.count()), (200, 2));
     });
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn tables() -> Tables {
             ports: Vec::new(),
             resilience: Vec::new(),
             failover: None,
+            rate: None,
         }))
     };
     tables.apply(TableDelta {

@@ -170,12 +170,13 @@ fn table() -> BTreeMap<&'static str, &'static str> {
 }
 
 /// The sources of the API's fields.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     include_str!("../../../api/src/access.rs"),
     include_str!("../../../api/src/failover.rs"),
     include_str!("../../../api/src/http_route.rs"),
     include_str!("../../../api/src/mesh.rs"),
     include_str!("../../../api/src/policy.rs"),
+    include_str!("../../../api/src/rate_limit.rs"),
     include_str!("../../../api/src/retry_timeout.rs"),
     include_str!("../../../api/src/service.rs"),
     include_str!("../../../api/src/workload.rs"),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tacit_api::{Located, Object, ObjectKey, SyntaxError};
 use tacit_compiler::{Compiler, InputDelta, NodeFact, Owner, Upsert};
 use tacit_decide::path::canonical;
+use tacit_decide::rate::applying;
 use tacit_decide::resilience::effective;
 use tacit_decide::retry::{Sent, TryOutcome};
 use tacit_decide::route::{every, follows_routes};
@@ -28,7 +29,7 @@ use tacit_reference::{
     Written,
 };
 
-use crate::values::{clause, failover_values, header_changes, retry_values};
+use crate::values::{clause, failover_values, header_changes, rate, retry_values};
 use crate::worlds::cluster;
 
 /// A world as the engine has it.
@@ -129,6 +130,8 @@ impl Engine {
         let first = self.endpoints(request, &source, &target, &mut answer);
         for odds in first {
             let (name, access) = self.access(&odds, &peer, request, &seen);
+            let rates = self.rates(&odds);
+            answer.rates.insert(name.clone(), rates);
             answer.access.insert(name, access);
         }
         answer
@@ -334,6 +337,18 @@ impl Engine {
             path: self.forwarded(odds, peer, &head),
         };
         (shown(odds), access)
+    }
+
+    /// The limits that hold at an endpoint, in the words of the naive evaluator.
+    fn rates(&self, odds: &EngineOdds) -> Vec<String> {
+        let all = applying(&self.snapshot, &odds.workload, odds.endpoint.port());
+        let limits = all.iter().flat_map(|of| {
+            let limits = of.limits.iter().enumerate();
+            limits.map(|(index, limit)| rate(limit, &of.origin(index)))
+        });
+        let mut found: Vec<String> = limits.collect();
+        found.sort();
+        found
     }
 
     /// The path that a request is forwarded with, if it may pass and that is not its own.

@@ -319,6 +319,32 @@ pub(crate) fn failover(random: &mut Random, (namespace, name): (&str, &str)) -> 
     object("FailoverPolicy", (namespace, name), json!({}), spec.done())
 }
 
+pub(crate) fn rate(random: &mut Random, (namespace, name): (&str, &str)) -> Value {
+    let mut spec = Fields::default();
+    targets(random, &mut spec, namespace, "RateLimitPolicy");
+    precedence(random, &mut spec);
+    let count = 1 + random.below(2);
+    let limits: Vec<Value> = (0..count).map(|_| limit(random)).collect();
+    spec.put("limits", limits);
+    object("RateLimitPolicy", (namespace, name), json!({}), spec.done())
+}
+
+fn limit(random: &mut Random) -> Value {
+    let mut limit = Fields::default();
+    limit.put("requests", random.of(&[1, 100]));
+    limit.put("per", random.of(&["1s", "1m30s"]));
+    limit.maybe(random, 2, "burst", |random| random.of(&[1, 7, 100]));
+    limit.maybe(random, 2, "key", |random| {
+        random.some(&[
+            json!({"type": "Identity"}),
+            json!({"type": "Header", "header": "X-User"}),
+            json!({"type": "Header", "header": "x-plan"}),
+        ])
+    });
+    limit.maybe(random, 4, "counter", |_| "Local");
+    limit.done()
+}
+
 /// `in_defaults`: services need their namespaces there.
 pub(crate) fn failover_fields(random: &mut Random, fields: &mut Fields, in_defaults: bool) {
     fields.maybe(random, 2, "order", |random| order(random, in_defaults));

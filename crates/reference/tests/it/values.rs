@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tacit_model::failover::Failover;
+use tacit_model::rate::{RateKey, RateLimit};
 use tacit_model::resilience::Resilience;
 use tacit_model::route::HeaderChanges;
 use tacit_model::{Provenance, Sourced};
@@ -20,6 +21,25 @@ pub(crate) fn header_changes(changes: &HeaderChanges) -> String {
         "set {} add {} remove {removed}",
         pairs(&changes.set),
         pairs(&changes.add)
+    )
+}
+
+/// A limit of the rate of requests, with where it is written.
+pub(crate) fn rate(limit: &RateLimit, from: &Provenance) -> String {
+    let key: Vec<&str> = limit
+        .key
+        .iter()
+        .map(|part| match part {
+            RateKey::Header(name) => &**name,
+            RateKey::Identity => "IDENTITY",
+        })
+        .collect();
+    format!(
+        "{} in {} ms, {} at once, by [{}] <- {from}",
+        limit.requests,
+        limit.per.as_millis(),
+        limit.burst,
+        key.join(" ")
     )
 }
 

@@ -137,6 +137,7 @@ fn documents(random: &mut Random) -> Vec<Document> {
         ("AccessPolicy", 0, 6),
         ("FailoverPolicy", 1, 6),
         ("HTTPRoute", 1, 5),
+        ("RateLimitPolicy", 1, 6),
         ("RetryTimeoutPolicy", 3, 10),
     ] {
         // Without policies, what stands behind them is seen.
@@ -151,6 +152,7 @@ fn documents(random: &mut Random) -> Vec<Document> {
                 "AccessPolicy" => policies::access(random, key),
                 "FailoverPolicy" => policies::failover(random, key),
                 "HTTPRoute" => routes::route(random, key),
+                "RateLimitPolicy" => policies::rate(random, key),
                 _ => policies::retry(random, key),
             }));
         }
@@ -233,6 +235,7 @@ fn refused(kind: &str, mut document: Value) -> Value {
         "FailoverPolicy" => ("limit", json!({"maxExtraLoadPercent": 50})),
         "HTTPRoute" => ("rules", json!([])),
         "Mesh" => ("network", json!("n1")),
+        "RateLimitPolicy" => ("limits", json!([])),
         "RetryTimeoutPolicy" => ("hedge", json!({"max": 1})),
         "Service" => ("sessionAffinity", json!("ClientIP")),
         "Workload" => ("capacity", json!({"requestsPerSecond": 1})),

@@ -472,6 +472,7 @@ impl Wire for ServiceRow {
             ports,
             resilience,
             failover,
+            rate,
         } = self;
         p::Service {
             name: Some(name.to_wire()),
@@ -479,6 +480,7 @@ impl Wire for ServiceRow {
             ports: list_to(ports),
             resilience: list_to(resilience),
             failover: failover.as_ref().map(Wire::to_wire),
+            rate: rate.as_ref().map(Wire::to_wire),
         }
     }
 
@@ -489,6 +491,7 @@ impl Wire for ServiceRow {
             ports,
             resilience,
             failover,
+            rate,
         } = proto;
         Ok(Self {
             name: required("name", name)?,
@@ -496,6 +499,7 @@ impl Wire for ServiceRow {
             ports: list_from(ports)?,
             resilience: list_from(resilience)?,
             failover: optional(failover)?,
+            rate: optional(rate)?,
         })
     }
 }

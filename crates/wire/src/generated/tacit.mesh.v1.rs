@@ -479,6 +479,42 @@ pub struct Failover {
     #[prost(message, optional, tag = "8")]
     pub when_none_healthy_from: ::core::option::Option<Provenance>,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RateKey {
+    #[prost(oneof = "rate_key::Kind", tags = "1, 2")]
+    pub kind: ::core::option::Option<rate_key::Kind>,
+}
+/// Nested message and enum types in `RateKey`.
+pub mod rate_key {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Identity {}
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Kind {
+        /// Lower case.
+        #[prost(string, tag = "1")]
+        Header(::prost::alloc::string::String),
+        #[prost(message, tag = "2")]
+        Identity(Identity),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimit {
+    #[prost(uint32, tag = "1")]
+    pub requests: u32,
+    #[prost(message, optional, tag = "2")]
+    pub per: ::core::option::Option<Duration>,
+    #[prost(uint32, tag = "3")]
+    pub burst: u32,
+    #[prost(message, repeated, tag = "4")]
+    pub key: ::prost::alloc::vec::Vec<RateKey>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RateLimits {
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<ObjectRef>,
+    #[prost(message, repeated, tag = "2")]
+    pub limits: ::prost::alloc::vec::Vec<RateLimit>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Service {
     #[prost(message, optional, tag = "1")]
@@ -491,6 +527,8 @@ pub struct Service {
     pub resilience: ::prost::alloc::vec::Vec<Layer>,
     #[prost(message, optional, tag = "5")]
     pub failover: ::core::option::Option<Failover>,
+    #[prost(message, optional, tag = "6")]
+    pub rate: ::core::option::Option<RateLimits>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NameValue {
