@@ -117,6 +117,7 @@ impl Compiled {
                 | Object::Service(_)
                 | Object::Workspace(_) => true,
                 Object::FailoverPolicy(_)
+                | Object::GRPCRoute(_)
                 | Object::HTTPRoute(_)
                 | Object::RateLimitPolicy(_)
                 | Object::RetryTimeoutPolicy(_)

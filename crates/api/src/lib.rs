@@ -10,6 +10,7 @@ mod tree;
 
 pub mod access;
 pub mod failover;
+pub mod grpc_route;
 pub mod http_route;
 pub mod mesh;
 pub mod object;
@@ -28,6 +29,7 @@ pub mod workspace;
 
 pub use access::{AccessPolicy, AccessPolicySpec};
 pub use failover::{FailoverPolicy, FailoverPolicySpec};
+pub use grpc_route::{GRPCRoute, GRPCRouteSpec};
 pub use http_route::{HTTPRoute, HTTPRouteSpec};
 pub use mesh::{Mesh, MeshSpec};
 pub use object::{Kind, Metadata, Object, ObjectKey};

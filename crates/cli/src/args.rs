@@ -541,7 +541,7 @@ pub(crate) enum Condition {
     Armed,
     /// Every node has it in force.
     Programmed,
-    /// Every backend of an HTTPRoute can be used.
+    /// Every backend of a route can be used.
     ResolvedRefs,
 }
 

@@ -322,7 +322,8 @@ fn of_policies(mesh: &Mesh<'_>, facts: &Facts<'_, '_>) -> Vec<Finding> {
                 let hit = services.hit.get(&policy.object).unwrap_or(&none);
                 findings.extend(rate_limit::opaque(version, hit, &mesh.ports));
             }
-            Object::HTTPRoute(_)
+            Object::GRPCRoute(_)
+            | Object::HTTPRoute(_)
             | Object::Mesh(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Service(_)

@@ -254,7 +254,7 @@ impl<'a> World<'a> {
                 | Object::FailoverPolicy(_)
                 | Object::RateLimitPolicy(_)
                 | Object::RetryTimeoutPolicy(_) => policies.push(object),
-                Object::HTTPRoute(_) | Object::Workload(_) => {}
+                Object::GRPCRoute(_) | Object::HTTPRoute(_) | Object::Workload(_) => {}
             }
         }
         Self {
@@ -551,7 +551,12 @@ fn is_policy(kind: Kind) -> bool {
         | Kind::FailoverPolicy
         | Kind::RateLimitPolicy
         | Kind::RetryTimeoutPolicy => true,
-        Kind::HTTPRoute | Kind::Mesh | Kind::Service | Kind::Workload | Kind::Workspace => false,
+        Kind::GRPCRoute
+        | Kind::HTTPRoute
+        | Kind::Mesh
+        | Kind::Service
+        | Kind::Workload
+        | Kind::Workspace => false,
     }
 }
 

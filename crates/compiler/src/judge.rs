@@ -233,6 +233,7 @@ fn validate(object: &Located<Object>, cluster: &str) -> Vec<Finding> {
     findings.extend(match &object.value {
         Object::AccessPolicy(policy) => access::validate(object, &policy.spec),
         Object::FailoverPolicy(policy) => failover::validate(object, &policy.spec),
+        Object::GRPCRoute(route) => routes::validate_grpc(object, &route.spec),
         Object::HTTPRoute(route) => routes::validate(object, &route.spec),
         Object::Mesh(mesh) => mesh::validate(object, &mesh.spec),
         Object::RateLimitPolicy(policy) => rate_limit::validate(object, &policy.spec),
@@ -266,6 +267,7 @@ fn names(report: &mut Report<'_>, object: &Located<Object>) {
             }),
         Kind::AccessPolicy
         | Kind::FailoverPolicy
+        | Kind::GRPCRoute
         | Kind::HTTPRoute
         | Kind::Mesh
         | Kind::RateLimitPolicy

@@ -16,6 +16,7 @@ use crate::compile::Mesh;
 use crate::findings::{LISTED_TWICE, Report, object_ref};
 use crate::policies::Placed;
 use crate::retry_timeout;
+use crate::routes::grpc::as_http;
 use crate::status::Facts;
 
 mod access;
@@ -111,7 +112,10 @@ fn of_object(world: &World<'_, '_>, object: &Located<Object>) -> Vec<Finding> {
             let parts = crate::failover::Parts::of(&policy.spec);
             failover::check(&mut report, world, &parts);
         }
-        Object::HTTPRoute(route) => routes::check(&mut report, &route.spec),
+        Object::GRPCRoute(route) => {
+            routes::check(&mut report, &as_http(&route.spec), routes::IN_GRPC);
+        }
+        Object::HTTPRoute(route) => routes::check(&mut report, &route.spec, routes::IN_HTTP),
         Object::Mesh(mesh) => defaults(&mut report, world, mesh.spec.defaults.as_ref()),
         Object::RateLimitPolicy(policy) => targets(&mut report, &policy.spec),
         Object::RetryTimeoutPolicy(policy) => {

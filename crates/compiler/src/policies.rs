@@ -57,7 +57,12 @@ fn is_policy(kind: Kind) -> bool {
         | Kind::FailoverPolicy
         | Kind::RateLimitPolicy
         | Kind::RetryTimeoutPolicy => true,
-        Kind::HTTPRoute | Kind::Mesh | Kind::Service | Kind::Workload | Kind::Workspace => false,
+        Kind::GRPCRoute
+        | Kind::HTTPRoute
+        | Kind::Mesh
+        | Kind::Service
+        | Kind::Workload
+        | Kind::Workspace => false,
     }
 }
 
@@ -119,6 +124,7 @@ fn reject_opaque(
             access::opaque_ports(version, &policy.spec, &hits, ports)
         }
         Object::FailoverPolicy(_)
+        | Object::GRPCRoute(_)
         | Object::HTTPRoute(_)
         | Object::Mesh(_)
         | Object::RateLimitPolicy(_)
@@ -164,6 +170,7 @@ fn deny(judged: &mut Judged<'_>) -> Broken {
     let audits = |version: &&Located<Object>| match &version.value {
         Object::AccessPolicy(policy) => access::mode(&policy.spec) == Mode::Audit,
         Object::FailoverPolicy(_)
+        | Object::GRPCRoute(_)
         | Object::HTTPRoute(_)
         | Object::Mesh(_)
         | Object::RateLimitPolicy(_)
@@ -220,6 +227,7 @@ impl Placed<'_> {
                 (policy.spec.enforcement, policy.spec.priority, false)
             }
             Object::AccessPolicy(_)
+            | Object::GRPCRoute(_)
             | Object::HTTPRoute(_)
             | Object::Mesh(_)
             | Object::Service(_)

@@ -1,5 +1,6 @@
-//! HTTPRoutes: the rows of each at its parents, with resolved backends and sorted resilience.
+//! Routes: the rows of each at its parents, with resolved backends and sorted resilience.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use tacit_api::http_route::{BackendRef, HTTPRouteSpec, ParentRef, RouteRule as WrittenRule};
@@ -18,11 +19,29 @@ use crate::policies::{Placed, not_granted};
 use crate::services::{Ranked, Services, retry_layer};
 use crate::targets::{Closeness, Hit, Resolver, scope};
 
+mod conflict;
+pub(crate) mod grpc;
 mod read;
 mod validate;
 
 pub(crate) use read::matches;
-pub(crate) use validate::validate;
+pub(crate) use validate::{validate, validate_grpc};
+
+/// What a route says, whatever its kind; nothing for other kinds.
+pub(crate) fn spec(object: &Object) -> Option<Cow<'_, HTTPRouteSpec>> {
+    match object {
+        Object::GRPCRoute(route) => Some(Cow::Owned(grpc::as_http(&route.spec))),
+        Object::HTTPRoute(route) => Some(Cow::Borrowed(&route.spec)),
+        Object::AccessPolicy(_)
+        | Object::FailoverPolicy(_)
+        | Object::Mesh(_)
+        | Object::RateLimitPolicy(_)
+        | Object::RetryTimeoutPolicy(_)
+        | Object::Service(_)
+        | Object::Workload(_)
+        | Object::Workspace(_) => None,
+    }
+}
 
 /// The routes that take part, and what is wrong with their references.
 #[derive(Debug, Default)]
@@ -31,17 +50,19 @@ pub(crate) struct Routes {
     pub(crate) findings: Vec<Finding>,
 }
 
-/// Takes routes out of force whose authors may no longer have them.
+/// Takes routes out of force whose authors may no longer have them, and then those whose places
+/// have routes of another kind.
 pub(crate) fn withdraw(judged: &mut [Judged<'_>], world: &World<'_>) {
     for found in judged
         .iter_mut()
-        .filter(|found| found.key.kind == Kind::HTTPRoute)
+        .filter(|found| matches!(found.key.kind, Kind::GRPCRoute | Kind::HTTPRoute))
     {
         if let Some(finding) = not_granted(found, world) {
             found.findings.push(*finding);
             found.in_force = None;
         }
     }
+    conflict::give_way(judged);
 }
 
 /// Builds the rows of all routes in force.
@@ -53,7 +74,7 @@ pub(crate) fn build(
 ) -> Routes {
     let mut routes = Routes::default();
     for object in judged.iter().filter_map(|found| found.in_force) {
-        let Object::HTTPRoute(found) = &object.value else {
+        let Some(spec) = spec(&object.value) else {
             continue;
         };
         let Some(route) = object_ref(&object.value.key()) else {
@@ -66,7 +87,7 @@ pub(crate) fn build(
             route: &route,
             namespace,
             object,
-            spec: &found.spec,
+            spec: &spec,
             placed,
             resolver,
             services,
@@ -83,7 +104,7 @@ struct Building<'b, 'a> {
     route: &'b ObjectRef,
     namespace: &'b Namespace,
     object: &'a Located<Object>,
-    spec: &'a HTTPRouteSpec,
+    spec: &'b HTTPRouteSpec,
     placed: &'b [Placed<'a>],
     resolver: &'b Resolver<'b, 'a>,
     services: &'b Services,

@@ -10,8 +10,8 @@ use tacit_model::{Namespace, ObjectRef, WorkloadName};
 
 use crate::armed::{Map, armed};
 use crate::findings::{
-    ADDRESS_TAKEN, CONTESTED, FALLBACK, NOT_HOSTED, NOT_SUPPORTED, ROUTE_BACKEND, ROUTE_PARENT,
-    TARGET_NOT_FOUND, TARGET_NOT_PERMITTED, object_ref,
+    ADDRESS_TAKEN, CONTESTED, FALLBACK, NOT_HOSTED, NOT_SUPPORTED, ROUTE_BACKEND, ROUTE_CONFLICT,
+    ROUTE_PARENT, TARGET_NOT_FOUND, TARGET_NOT_PERMITTED, object_ref,
 };
 use crate::judge::Judged;
 use crate::policies::Placed;
@@ -75,7 +75,8 @@ pub(crate) fn statuses(facts: &Facts<'_, '_>, findings: &[Finding]) -> Vec<Objec
             let policy = placed.get(&object).copied();
             let backends = unresolved.get(&object).copied();
             let mut status = one(facts, judged, object, error, policy);
-            if judged.key.kind == Kind::HTTPRoute && judged.in_force.is_some() {
+            let is_route = matches!(judged.key.kind, Kind::GRPCRoute | Kind::HTTPRoute);
+            if is_route && judged.in_force.is_some() {
                 status.conditions.push(resolved_refs(backends));
             }
             if !status.is_plain() {
@@ -175,7 +176,7 @@ fn reason_of(error: &Finding) -> Reason {
         || code.starts_with("TCT160")
     {
         Reason::NotPermitted
-    } else if code == ADDRESS_TAKEN.code || code == CONTESTED.code {
+    } else if [ADDRESS_TAKEN.code, CONTESTED.code, ROUTE_CONFLICT.code].contains(&code) {
         Reason::Conflicted
     } else if code == NOT_SUPPORTED.code {
         Reason::NotSupported

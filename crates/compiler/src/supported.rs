@@ -12,6 +12,7 @@ use tacit_api::workload::WorkloadSpec;
 use tacit_api::workspace::{L7, WorkspaceSpec};
 use tacit_api::{Object, Policy};
 
+use crate::routes::grpc;
 use crate::workspace::DEFAULT_CLUSTER;
 
 /// A field or value that this version does not enforce.
@@ -30,6 +31,12 @@ pub(crate) fn unsupported(object: &Object, cluster: &str) -> Vec<Unsupported> {
     match object {
         Object::AccessPolicy(policy) => found.access(&policy.spec),
         Object::FailoverPolicy(policy) => found.failover(&policy.spec, cluster),
+        Object::GRPCRoute(route) => {
+            for (field, what) in grpc::unsupported(&route.spec) {
+                found.value(&field, what);
+            }
+            found.http_route(&grpc::as_http(&route.spec));
+        }
         Object::HTTPRoute(route) => found.http_route(&route.spec),
         Object::Mesh(mesh) => {
             // Its cluster is the one that it names itself.
@@ -67,7 +74,7 @@ impl Found {
     fn targets(&mut self, targeting: Targeting<'_>, routes: bool) {
         for (index, target) in targeting.refs.unwrap_or_default().iter().enumerate() {
             let at = format!("spec.targetRefs[{index}]");
-            let at_rule = routes && target.kind == "HTTPRoute";
+            let at_rule = routes && matches!(&*target.kind, "GRPCRoute" | "HTTPRoute");
             let section = target.section_name.is_some() && !at_rule;
             self.field(section, &format!("{at}.sectionName"));
             if !at_rule {

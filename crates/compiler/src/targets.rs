@@ -13,6 +13,7 @@ use crate::findings::{
     TARGET_NOT_FOUND, TARGET_NOT_PERMITTED, TWO_TARGETS, object_ref,
 };
 use crate::index::{Index, labels};
+use crate::routes;
 use crate::workspace::{Owner, Tenants};
 
 /// Where a policy lives, which says how far it reaches. Outer scopes first.
@@ -312,7 +313,12 @@ impl Resolving<'_, '_, '_> {
         let field = format!("{at}.name");
         match target.kind.as_str() {
             "Service" => self.service(&field, &target.name),
-            "HTTPRoute" if self.kind == Kind::RetryTimeoutPolicy => self.route(at, target),
+            "GRPCRoute" if self.kind == Kind::RetryTimeoutPolicy => {
+                self.route(Kind::GRPCRoute, at, target);
+            }
+            "HTTPRoute" if self.kind == Kind::RetryTimeoutPolicy => {
+                self.route(Kind::HTTPRoute, at, target);
+            }
             "Namespace" => match Namespace::try_from(target.name.as_str()) {
                 Ok(name) => self.namespace(&field, name),
                 Err(error) => self.not_found(&field, error.to_string()),
@@ -355,9 +361,9 @@ impl Resolving<'_, '_, '_> {
         }
     }
 
-    fn route(&mut self, at: &str, target: &TargetRef) {
+    fn route(&mut self, kind: Kind, at: &str, target: &TargetRef) {
         let key = ObjectKey {
-            kind: Kind::HTTPRoute,
+            kind,
             namespace: Some(self.own.to_string()),
             name: target.name.clone(),
         };
@@ -368,10 +374,8 @@ impl Resolving<'_, '_, '_> {
         };
         let section = target.section_name.clone();
         let has = |rule: &str| {
-            let Object::HTTPRoute(found) = &object.value else {
-                return false;
-            };
-            let mut rules = found.spec.rules.iter().flatten();
+            let spec = routes::spec(&object.value);
+            let mut rules = spec.iter().flat_map(|spec| spec.rules.iter().flatten());
             rules.any(|known| known.name.as_deref() == Some(rule))
         };
         if let Some(rule) = section.as_deref().filter(|rule| !has(rule)) {
@@ -553,7 +557,8 @@ pub(crate) fn targeting(object: &Object) -> Option<Targeting<'_>> {
         Object::FailoverPolicy(policy) => Some(policy.spec.targeting()),
         Object::RateLimitPolicy(policy) => Some(policy.spec.targeting()),
         Object::RetryTimeoutPolicy(policy) => Some(policy.spec.targeting()),
-        Object::HTTPRoute(_)
+        Object::GRPCRoute(_)
+        | Object::HTTPRoute(_)
         | Object::Mesh(_)
         | Object::Service(_)
         | Object::Workload(_)

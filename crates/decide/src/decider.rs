@@ -421,11 +421,12 @@ fn looked_at<'a>(
     candidates: impl Iterator<Item = &'a Candidate>,
     head: &RouteHead<'_>,
 ) -> BTreeMap<String, String> {
-    let headers = candidates
-        .filter_map(Candidate::conditions)
-        .flat_map(|found| &found.headers);
-    let value = |(name, _): &(Arc<str>, Arc<str>)| {
-        (head.header)(name).map(|value| (name.to_string(), value))
-    };
-    headers.filter_map(value).collect()
+    let names = candidates.flat_map(|found| {
+        let conditions = found.conditions().into_iter();
+        let asked = conditions.flat_map(|conditions| &conditions.headers);
+        let of_kind = found.route.key.is_grpc().then_some("content-type");
+        asked.map(|(name, _)| &**name).chain(of_kind)
+    });
+    let value = |name: &str| (head.header)(name).map(|value| (name.to_owned(), value));
+    names.filter_map(value).collect()
 }

@@ -10,10 +10,14 @@ use tacit_model::Provenance;
 pub enum DenialKind {
     /// The request itself is malformed, for example its path has an invalid escape.
     BadRequest,
-    /// A route leads the request to something that does not resolve.
+    /// A GRPCRoute leads the call to something that does not resolve.
+    BrokenGrpcRoute,
+    /// Another route leads the request to something that does not resolve.
     BrokenRoute,
     /// No endpoint can serve it now.
     NoEndpoint,
+    /// The service has GRPCRoutes, and no rule of them matches the call of gRPC.
+    NoGrpcRoute,
     /// The service has routes, and no rule of them matches the request.
     NoRoute,
     /// The node has been without the control plane for longer than `maxOffline`.
@@ -30,16 +34,38 @@ pub enum DenialKind {
 }
 
 impl DenialKind {
-    /// The HTTP status that says so: 400, 403, 404, 429, 500 or 503.
+    /// What says so to the caller. An HTTPRoute answers calls of gRPC with statuses of HTTP, too,
+    /// as the Gateway API demands of it; clients translate them.
     #[must_use]
-    pub fn http_status(self) -> u16 {
+    pub fn status(self) -> RefusalStatus {
         match self {
-            Self::BadRequest => 400,
-            Self::Policy => 403,
-            Self::NoRoute => 404,
-            Self::OverRate { .. } => 429,
-            Self::BrokenRoute => 500,
-            Self::NoEndpoint | Self::Offline | Self::UnknownDestination => 503,
+            Self::BadRequest => RefusalStatus::Http(400),
+            Self::Policy => RefusalStatus::Http(403),
+            Self::NoRoute => RefusalStatus::Http(404),
+            Self::OverRate { .. } => RefusalStatus::Http(429),
+            Self::BrokenRoute => RefusalStatus::Http(500),
+            Self::NoEndpoint | Self::Offline | Self::UnknownDestination => RefusalStatus::Http(503),
+            Self::NoGrpcRoute => RefusalStatus::Grpc(12),
+            Self::BrokenGrpcRoute => RefusalStatus::Grpc(14),
+        }
+    }
+}
+
+/// The status of an answer that refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RefusalStatus {
+    /// Of HTTP: 400, 403, 404, 429, 500 or 503.
+    Http(u16),
+    /// Of gRPC, in an answer whose status of HTTP is 200: 12 (`UNIMPLEMENTED`) or 14
+    /// (`UNAVAILABLE`).
+    Grpc(u8),
+}
+
+impl fmt::Display for RefusalStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(status) => write!(f, "{status}"),
+            Self::Grpc(status) => write!(f, "grpc-status {status}"),
         }
     }
 }

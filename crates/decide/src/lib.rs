@@ -35,7 +35,7 @@ pub use authorize::{
 };
 pub use balance::{Ask, Choice, Odds, Tried, choose, odds};
 pub use decider::Decider;
-pub use denial::{Denial, DenialKind};
+pub use denial::{Denial, DenialKind, RefusalStatus};
 pub use destination::{
     Destination, ServiceTarget, WorkloadTarget, destination, permit_workload, protocol_of,
 };

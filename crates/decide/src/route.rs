@@ -15,6 +15,9 @@ use tacit_model::{Dice, Namespace, Snapshot};
 use crate::denial::{Denial, DenialKind};
 use crate::destination::ServiceTarget;
 
+/// The media type of gRPC, before a suffix.
+const GRPC_TYPE: &str = "application/grpc";
+
 /// What a rule can look at.
 pub struct RouteHead<'a> {
     /// Upper case.
@@ -107,15 +110,16 @@ fn matched<'a>(
     let holder = s
         .routes_at(name)
         .and_then(|all| Some((all, holder(all, source, parent)?)));
-    let Some((all, namespace)) = holder else {
+    let Some((all, holder)) = holder else {
         return Err(Routed::Direct);
     };
     let mut here = all
         .at(head.path)
-        .filter(|found| counts(found, namespace, port));
+        .filter(|found| counts(found, holder, port));
     let fits = |found: &&Candidate| {
         let conditions = found.conditions();
         conditions.is_some_and(|conditions| matches(conditions, head))
+            && (!found.route.key.is_grpc() || is_grpc(head))
     };
     if let Some(found) = here.find(fits) {
         return Ok(found);
@@ -124,7 +128,11 @@ fn matched<'a>(
         "no rule of the routes of {name} matches {} {}",
         head.method, head.path
     );
-    Err(Routed::Denied(Denial::new(DenialKind::NoRoute, reason)))
+    let kind = match holder.is_grpc && is_grpc(head) {
+        true => DenialKind::NoGrpcRoute,
+        false => DenialKind::NoRoute,
+    };
+    Err(Routed::Denied(Denial::new(kind, reason)))
 }
 
 /// True if a request to this port may follow a route: it is then to be asked for.
@@ -142,27 +150,55 @@ pub(crate) fn applicable<'a>(
     let found = s.routes_at(&parent.service.name);
     let found = found.and_then(|all| Some((all, holder(all, source, parent)?)));
     let port = parent.port.port;
-    found.into_iter().flat_map(move |(all, namespace)| {
+    found.into_iter().flat_map(move |(all, holder)| {
         let all = all.all().iter();
-        all.filter(move |found| counts(found, namespace, port))
+        all.filter(move |found| counts(found, holder, port))
     })
 }
 
+/// True for a request of gRPC: a POST with its media type (gRPC over HTTP/2, "Requests").
+fn is_grpc(head: &RouteHead<'_>) -> bool {
+    head.method == "POST" && (head.header)("content-type").is_some_and(|found| is_grpc_type(&found))
+}
+
+/// True for gRPC's media type; that of gRPC-Web, another protocol, is none.
+fn is_grpc_type(content_type: &str) -> bool {
+    let ends = |rest: &str| rest.is_empty() || rest.starts_with(['+', ';']);
+    let start = content_type.get(..GRPC_TYPE.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(GRPC_TYPE))
+        && content_type.get(GRPC_TYPE.len()..).is_some_and(ends)
+}
+
+/// Whose routes count, and of which kind.
+#[derive(Clone, Copy)]
+struct Holder<'a> {
+    namespace: &'a Namespace,
+    is_grpc: bool,
+}
+
 /// Whose routes count for this caller: those of its own namespace (a consumer's), else those of
-/// the namespace of the service; nothing if there are none.
+/// the namespace of the service; nothing if there are none. A GRPCRoute takes the place of all
+/// other kinds at its port (GEP-1294, "Route types").
 fn holder<'a>(
     all: &Candidates,
     source: &'a WorkloadRow,
     parent: &'a ServiceTarget,
-) -> Option<&'a Namespace> {
+) -> Option<Holder<'a>> {
+    let port = parent.port.port;
     let (own, home) = (&source.class.namespace, &parent.service.name.namespace);
     let mut holders = [own, home].into_iter();
-    holders.find(|namespace| all.has_of(namespace, parent.port.port))
+    let namespace = holders.find(|namespace| all.has_of(namespace, port))?;
+    Some(Holder {
+        namespace,
+        is_grpc: all.has_grpc(namespace, port),
+    })
 }
 
-fn counts(candidate: &Candidate, namespace: &Namespace, port: u16) -> bool {
+fn counts(candidate: &Candidate, holder: Holder<'_>, port: u16) -> bool {
     let route = &candidate.route;
-    route.namespace == *namespace && route.key.port.is_none_or(|of| of == port)
+    route.namespace == *holder.namespace
+        && route.key.is_grpc() == holder.is_grpc
+        && route.key.port.is_none_or(|of| of == port)
 }
 
 fn matches(conditions: &RouteMatch, head: &RouteHead<'_>) -> bool {
@@ -236,6 +272,10 @@ fn follow<'a>(
             by: Some(rule.from.clone()),
         })
     };
+    let (nowhere, broken) = match by.route.key.is_grpc() {
+        true => (DenialKind::NoGrpcRoute, DenialKind::BrokenGrpcRoute),
+        false => (DenialKind::NoRoute, DenialKind::BrokenRoute),
+    };
     let backends = match &rule.action {
         Action::Redirect(redirect) => {
             return Routed::Redirect {
@@ -245,13 +285,13 @@ fn follow<'a>(
             };
         }
         Action::Forward(backends) if backends.is_empty() => {
-            return denied(DenialKind::NoRoute, "the rule has no backend".into());
+            return denied(nowhere, "the rule has no backend".into());
         }
         Action::Forward(backends) => backends,
     };
     let Some(backend) = pick(backends) else {
         let reason = "every backend of the rule has weight 0";
-        return denied(DenialKind::BrokenRoute, reason.into());
+        return denied(broken, reason.into());
     };
     let change = rule.changes.path.as_ref();
     match target(s, &backend.to) {
@@ -260,7 +300,7 @@ fn follow<'a>(
             by: by.clone(),
             path: change.map(|change| changed(by, change, head.path)),
         },
-        Err(reason) => denied(DenialKind::BrokenRoute, reason),
+        Err(reason) => denied(broken, reason),
     }
 }
 

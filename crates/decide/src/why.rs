@@ -190,7 +190,10 @@ pub fn explain(
             let topic = match denial.kind {
                 DenialKind::BadRequest | DenialKind::Policy => "access",
                 DenialKind::OverRate { .. } => "rate",
-                DenialKind::BrokenRoute | DenialKind::NoRoute => "route",
+                DenialKind::BrokenGrpcRoute
+                | DenialKind::BrokenRoute
+                | DenialKind::NoGrpcRoute
+                | DenialKind::NoRoute => "route",
                 DenialKind::NoEndpoint => "endpoint",
                 DenialKind::Offline | DenialKind::UnknownDestination => "destination",
             };

@@ -9,8 +9,8 @@ use tacit_decide::rate::{KEY_BYTES, MOST_KEYS};
 use tacit_decide::record::{Decision, Entry, Record};
 use tacit_decide::replay::again;
 use tacit_decide::{
-    ConnectionVerdict, Decider, Denial, DenialKind, Peer, RequestHead, State, authorize_connection,
-    authorize_request, limit_request,
+    ConnectionVerdict, Decider, Denial, DenialKind, Peer, RefusalStatus, RequestHead, State,
+    authorize_connection, authorize_request, limit_request,
 };
 use tacit_model::rate::{RateKey, RateLimit, RateLimits};
 use tacit_model::tables::Protocol;
@@ -150,7 +150,7 @@ fn a_burst_passes_at_once_and_the_rest_is_told_when() {
         "workload shop/payments-a-1 takes at most 2 requests per 60s, 5 at once \
          (RateLimitPolicy/shop/calm spec.limits[0])"
     );
-    assert_eq!(denial.kind.http_status(), 429);
+    assert_eq!(denial.kind.status(), RefusalStatus::Http(429));
     // One in 30 s; the last millisecond still rounds up to a second.
     assert_eq!(wait(Err(denial)), 30);
     assert_eq!(wait(calls.ask(&from, &[], millis(29_999))), 1);

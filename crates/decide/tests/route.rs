@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tacit_decide::{DenialKind, Destination, RouteHead, Routed, ServiceTarget, destination, route};
+use tacit_decide::{Destination, RouteHead, Routed, ServiceTarget, destination, route};
 use tacit_model::route::{
     Action, Backend, BackendTo, Changes, PathChange, PathMatch, Redirect, RouteKey, RouteMatch,
     RouteRow, RouteRule,
@@ -68,7 +68,16 @@ fn rule(route: &ObjectRef, index: usize, matches: Vec<RouteMatch>, action: Actio
 }
 
 fn row(ns: &str, name: &str, port: Option<u16>, rules: Vec<(Vec<RouteMatch>, Action)>) -> Row {
-    let route = object(ns, name);
+    row_of("HTTPRoute", (ns, name, port), rules)
+}
+
+fn row_of(
+    kind: &str,
+    (ns, name, port): (&str, &str, Option<u16>),
+    rules: Vec<(Vec<RouteMatch>, Action)>,
+) -> Row {
+    let mut route = object(ns, name);
+    route.kind = kind.into();
     let rules = rules.into_iter().enumerate();
     let rules = rules.map(|(index, (matches, action))| rule(&route, index, matches, action));
     Row::Route(Arc::new(RouteRow {
@@ -154,7 +163,7 @@ fn ask(s: &Snapshot, ns: &str, port: u16, head: &Head, dice: Dice) -> Routed {
 /// Short for what came out.
 fn short(routed: &Routed) -> String {
     match routed {
-        Routed::Denied(denial) => format!("{} {}", denial.kind.http_status(), denial.reason),
+        Routed::Denied(denial) => format!("{} {}", denial.kind.status(), denial.reason),
         Routed::Direct => "direct".into(),
         Routed::Forward { to, .. } => to.service.name.name.to_string(),
         Routed::Redirect { .. } => "redirect".into(),
@@ -274,6 +283,66 @@ fn who_follows_which_route() {
 }
 
 #[test]
+fn only_grpc_follows_a_grpc_route_and_no_other_kind_holds_beside_it() {
+    let call = |path: &'static str, media: &'static str| Head {
+        method: "POST",
+        headers: BTreeMap::from([("content-type", media)]),
+        ..get(path)
+    };
+    let leads = |name| Action::Forward(vec![to(name, 1)]);
+    let mut world = world();
+    world.put(row("shop", "pages", None, vec![(vec![any()], leads("v3"))]));
+    let asked =
+        |world: &World, port, head: &Head| short(&ask(&world.build(), "web", port, head, Dice(1)));
+    let charge = call("/shop.Payments/Charge", "application/grpc");
+    // The control: an HTTPRoute is for calls of gRPC, too, and refuses them in its own words.
+    assert_eq!(asked(&world, 80, &charge), "v3");
+    let mut other = self::world();
+    let pages = vec![(vec![prefix("/pages")], leads("v3"))];
+    other.put(row("shop", "pages", None, pages));
+    assert!(asked(&other, 80, &charge).starts_with("404"));
+    let rules = vec![
+        (vec![prefix("/shop.Payments")], leads("v1")),
+        (vec![exact("/shop.Payments/Refund")], leads("v2")),
+    ];
+    world.put(row_of("GRPCRoute", ("shop", "calls", Some(80)), rules));
+    for (path, media, expected) in [
+        ("/shop.Payments/Charge", "application/grpc", "v1"),
+        ("/shop.Payments/Charge", "Application/gRPC+proto", "v1"),
+        ("/shop.Payments/Charge", "application/grpc;a=b", "v1"),
+        ("/shop.Payments/Refund", "application/grpc", "v2"),
+        ("/shop.PaymentsOld/Refund", "application/grpc", "grpc"),
+        ("/shop.Payments/Refund", "application/grpc-web", "404"),
+        ("/shop.Payments/Refund", "application/json", "404"),
+        ("/shop.Payments/Refund", "", "404"),
+    ] {
+        let found = asked(&world, 80, &call(path, media));
+        assert!(found.starts_with(expected), "{path} {media}: {found}");
+    }
+    let broken = BackendTo::Broken("lost".into());
+    let gone = Backend {
+        to: broken,
+        weight: 1,
+    };
+    let rules = vec![
+        (vec![prefix("/shop.Gone")], Action::Forward(vec![gone])),
+        (vec![prefix("/shop.None")], Action::Forward(Vec::new())),
+    ];
+    world.put(row_of("GRPCRoute", ("shop", "more", Some(80)), rules));
+    let lost = asked(&world, 80, &call("/shop.Gone/Any", "application/grpc"));
+    assert_eq!(lost, "grpc-status 14 lost");
+    let none = asked(&world, 80, &call("/shop.None/Any", "application/grpc"));
+    assert_eq!(none, "grpc-status 12 the rule has no backend");
+    let read = Head {
+        method: "GET",
+        ..call("/shop.Payments/Refund", "application/grpc")
+    };
+    assert!(asked(&world, 80, &read).starts_with("404"));
+    // At the other port the HTTPRoute still holds.
+    assert_eq!(asked(&world, 81, &charge), "v3");
+}
+
+#[test]
 fn weights_are_kept_and_broken_shares_fail() {
     let mut world = world();
     let broken = Backend {
@@ -299,11 +368,6 @@ fn weights_are_kept_and_broken_shares_fail() {
     let failed = share("500 Service shop/gone does not exist");
     assert!((1_850..2_150).contains(&failed), "{shares:?}");
     assert_eq!(share("v3"), 0);
-    let kinds = (
-        DenialKind::BrokenRoute.http_status(),
-        DenialKind::NoRoute.http_status(),
-    );
-    assert_eq!(kinds, (500, 404));
 }
 
 /// What the only rule of `shop/api` makes of a request on port 80 or 81.

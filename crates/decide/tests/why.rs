@@ -48,7 +48,7 @@ fn told(answer: &Answer) -> String {
             Some(workload) => format!("allowed, served by {workload}\n"),
             None => "allowed, leaves the mesh\n".into(),
         },
-        Verdict::Denied(denial) => format!("denied {}\n", denial.kind.http_status()),
+        Verdict::Denied(denial) => format!("denied {}\n", denial.kind.status()),
     });
     text
 }

@@ -1,13 +1,16 @@
 //! Answers that Tacit makes itself: one line of text that says why, and the id to ask about.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Response, StatusCode};
-use tacit_decide::{Denial, DenialKind};
+use tacit_decide::{Denial, DenialKind, RefusalStatus};
 
 use crate::headers::{REASON, REFUSAL, REQUEST_ID, Reason};
 use crate::limits;
 use crate::response_body::ResponseBody;
+
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// A request that breaks HTTP's rules in a way that the parser lets through.
 pub(crate) fn bad_request(why: &str, id: &str) -> Response<ResponseBody> {
@@ -16,13 +19,20 @@ pub(crate) fn bad_request(why: &str, id: &str) -> Response<ResponseBody> {
 
 /// Refused by a decision: never retried, never a sign of ill health.
 pub(crate) fn refused(denial: &Denial, id: &str) -> Response<ResponseBody> {
-    let status = StatusCode::from_u16(denial.kind.http_status());
     let why = denial.to_string();
-    let mut response = answer(status.unwrap_or(StatusCode::FORBIDDEN), &why, id);
+    let mut response = match denial.kind.status() {
+        RefusalStatus::Http(status) => {
+            let status = StatusCode::from_u16(status);
+            answer(status.unwrap_or(StatusCode::FORBIDDEN), &why, id)
+        }
+        RefusalStatus::Grpc(status) => grpc(status, &why, id),
+    };
     let header = match denial.kind {
         DenialKind::NoEndpoint => (REASON, HeaderValue::from_static(Reason::NoEndpoint.word())),
         DenialKind::BadRequest
+        | DenialKind::BrokenGrpcRoute
         | DenialKind::BrokenRoute
+        | DenialKind::NoGrpcRoute
         | DenialKind::NoRoute
         | DenialKind::Offline
         | DenialKind::OverRate { .. }
@@ -61,6 +71,21 @@ pub(crate) fn failed(reason: Reason, why: &str, id: &str) -> Response<ResponseBo
     response
 }
 
+/// An answer of gRPC without a message: its trailers are all of it (gRPC over HTTP/2,
+/// `Trailers-Only`).
+fn grpc(status: u8, why: &str, id: &str) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Own(None));
+    let headers = response.headers_mut();
+    let media = HeaderValue::from_static("application/grpc");
+    headers.insert(CONTENT_TYPE, media);
+    headers.insert(GRPC_STATUS, u16::from(status).into());
+    // A percent sign would begin an escape.
+    let message = format!("{why} (request {id})").replace('%', "%25");
+    headers.insert(GRPC_MESSAGE, text(&message));
+    headers.insert(REQUEST_ID, text(id));
+    response
+}
+
 fn answer(status: StatusCode, why: &str, id: &str) -> Response<ResponseBody> {
     let line = Bytes::from(format!("{why} (request {id})\n"));
     let mut response = Response::new(ResponseBody::Own(Some(line)));
@@ -87,6 +112,33 @@ pub(crate) fn text(words: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_grpc_route_refuses_is_a_status_of_grpc() {
+        for (kind, status, grpc) in [
+            (DenialKind::NoGrpcRoute, 200, Some("12")),
+            (DenialKind::BrokenGrpcRoute, 200, Some("14")),
+            (DenialKind::NoRoute, 404, None),
+            (DenialKind::BrokenRoute, 500, None),
+            (DenialKind::Policy, 403, None),
+        ] {
+            let denial = Denial {
+                kind,
+                reason: "no: 100%".to_owned(),
+                by: None,
+            };
+            let response = refused(&denial, "abc");
+            let headers = response.headers();
+            let word = |name: &HeaderName| headers.get(name).and_then(|found| found.to_str().ok());
+            assert_eq!(response.status().as_u16(), status);
+            assert_eq!(word(&GRPC_STATUS), grpc);
+            assert_eq!(word(&REFUSAL), Some("no: 100%"));
+            let message = grpc.map(|_| "no: 100%25 (request abc)");
+            assert_eq!(word(&GRPC_MESSAGE), message);
+            let media = grpc.map_or("text/plain; charset=utf-8", |_| "application/grpc");
+            assert_eq!(word(&CONTENT_TYPE), Some(media));
+        }
+    }
 
     #[test]
     fn any_words_fit_a_header() {

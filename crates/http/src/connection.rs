@@ -83,7 +83,9 @@ impl Connection {
         let ending = match denial.kind {
             DenialKind::BadRequest => failed(Fault::Protocol, denial.reason),
             DenialKind::NoEndpoint => failed(Fault::NoEndpoint, denial.reason),
-            DenialKind::BrokenRoute
+            DenialKind::BrokenGrpcRoute
+            | DenialKind::BrokenRoute
+            | DenialKind::NoGrpcRoute
             | DenialKind::NoRoute
             | DenialKind::Offline
             | DenialKind::OverRate { .. }

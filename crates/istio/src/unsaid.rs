@@ -19,6 +19,13 @@ pub(crate) fn tell(world: &mut World<'_>) {
                 found.retry_timeout_policy(name, &policy.spec);
             }
             Object::FailoverPolicy(policy) => found.failover(name, "spec", &policy.spec),
+            Object::GRPCRoute(_) => found.field(
+                true,
+                (name, ISTIO_CANNOT, "spec"),
+                "routes are not translated. Apply this one, if your Istio reads GRPCRoutes, and \
+                 leave out the VirtualService of its parent; else write one with the methods as \
+                 paths",
+            ),
             Object::HTTPRoute(_) => found.field(
                 true,
                 (name, ISTIO_CANNOT, "spec"),
@@ -67,7 +74,7 @@ impl Found {
         } = spec;
         for (index, target) in target_refs.iter().flatten().enumerate() {
             self.field(
-                target.kind == "HTTPRoute",
+                matches!(&*target.kind, "GRPCRoute" | "HTTPRoute"),
                 (name, ISTIO_CANNOT, &format!("spec.targetRefs[{index}]")),
                 "what a policy says of a route is left out: routes are not translated",
             );

@@ -18,8 +18,8 @@ pub struct Candidates {
     /// Indexes of `all`.
     exact: HashMap<Arc<str>, Vec<usize>>,
     prefix: HashMap<Arc<str>, Vec<usize>>,
-    /// Whose routes there are, and at which port.
-    holders: BTreeSet<(Option<u16>, Namespace)>,
+    /// Whose routes there are, at which port, and whether they are GRPCRoutes.
+    holders: BTreeSet<(Option<u16>, Namespace, bool)>,
 }
 
 impl Candidates {
@@ -30,7 +30,7 @@ impl Candidates {
         let mut found = Self::default();
         for (index, candidate) in all.iter().enumerate() {
             let route = &candidate.route;
-            let holder = (route.key.port, route.namespace.clone());
+            let holder = (route.key.port, route.namespace.clone(), route.key.is_grpc());
             found.holders.insert(holder);
             let Some(conditions) = candidate.conditions() else {
                 continue;
@@ -54,7 +54,17 @@ impl Candidates {
     /// True if a namespace has a route at this port.
     #[must_use]
     pub fn has_of(&self, namespace: &Namespace, port: u16) -> bool {
-        let has = |port| self.holders.contains(&(port, namespace.clone()));
+        self.has(namespace, port, false) || self.has_grpc(namespace, port)
+    }
+
+    /// True if a namespace has a GRPCRoute at this port: its other routes do not count there.
+    #[must_use]
+    pub fn has_grpc(&self, namespace: &Namespace, port: u16) -> bool {
+        self.has(namespace, port, true)
+    }
+
+    fn has(&self, namespace: &Namespace, port: u16, is_grpc: bool) -> bool {
+        let has = |port| self.holders.contains(&(port, namespace.clone(), is_grpc));
         has(None) || has(Some(port))
     }
 

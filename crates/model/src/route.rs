@@ -1,6 +1,7 @@
 //! Routing of HTTP requests inside the mesh: the rules of one route at one parent Service.
 //!
-//! Words and meanings are those of the Gateway API (HTTPRoute with a Service as parent, GEP-1294).
+//! Words and meanings are those of the Gateway API (HTTPRoute and GRPCRoute with a Service as
+//! parent, GEP-1294).
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -20,6 +21,15 @@ pub struct RouteKey {
     pub parent: ServiceName,
     /// Only this port of it; absent: every port.
     pub port: Option<u16>,
+}
+
+impl RouteKey {
+    /// True for a GRPCRoute: only requests of gRPC follow it, and at a port where one holds no
+    /// other kind of the same namespace counts (GEP-1294, "Route types").
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        &*self.route.kind == "GRPCRoute"
+    }
 }
 
 /// A route at one of its parents.
@@ -171,7 +181,9 @@ impl Candidate {
     }
 
     /// Its place among the matches of one parent (Gateway API, `HTTPRouteRule.matches`): the least
-    /// comes first. Files have no age, so that step is left out.
+    /// comes first. For a GRPCRoute the same order is that of `GRPCRouteRule.matches`: of matches
+    /// that fit one request, an exact path names service and method, and a prefix the service.
+    /// Files have no age, so that step is left out.
     #[must_use]
     pub fn rank(&self) -> impl Ord + use<> {
         let conditions = self.conditions();

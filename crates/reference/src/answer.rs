@@ -76,6 +76,8 @@ pub enum Routed {
     },
     /// Routes apply and no rule matches, or the rule has no backend: 404.
     NotFound,
+    /// As `NotFound`, for a call of gRPC where GRPCRoutes apply: the status `UNIMPLEMENTED`.
+    Unimplemented,
     /// A rule answers.
     Redirect {
         /// As above.
@@ -92,6 +94,8 @@ pub enum Routed {
 pub enum Way {
     /// It does not resolve, or there is none with a weight: 500.
     Broken,
+    /// As `Broken`, of a GRPCRoute: the status `UNAVAILABLE`.
+    Unavailable,
     /// A port of a service.
     To {
         /// `namespace/name:port`.

@@ -179,7 +179,10 @@ impl<'w> Reference<'w> {
         };
         let parent = self.service(&request.service);
         let (ways, rule) = match &answer.routed {
-            Routed::BadPath | Routed::NotFound | Routed::Redirect { .. } => return answer,
+            Routed::BadPath
+            | Routed::NotFound
+            | Routed::Redirect { .. }
+            | Routed::Unimplemented => return answer,
             Routed::Direct => (Vec::new(), None),
             Routed::Forward { rule, ways, .. } => (ways.clone(), Some(rule.clone())),
         };
@@ -191,7 +194,7 @@ impl<'w> Reference<'w> {
         let mut target = (request.service.clone(), request.port);
         if rule.is_some() {
             match ways.get(request.pick % ways.len().max(1)) {
-                None | Some(Way::Broken) => return answer,
+                None | Some(Way::Broken | Way::Unavailable) => return answer,
                 Some(Way::To {
                     service,
                     path,

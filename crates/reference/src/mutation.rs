@@ -150,6 +150,14 @@ mutations! {
     ConsumerForEverybody,
     /// What no rule matches goes to the service itself.
     UnmatchedIsDirect,
+    /// Requests that are not gRPC follow GRPCRoutes.
+    PlainFollowsGrpc,
+    /// GRPCRoutes refuse with statuses of HTTP.
+    GrpcRefusedInHttp,
+    /// HTTPRoutes count beside GRPCRoutes.
+    HttpBesideGrpc,
+    /// A match of a GRPCRoute with a method is no closer.
+    GrpcMethodNotCloser,
     /// A backend that does not resolve is left out.
     BrokenLeftOut,
     /// A backend of weight 0 serves.

@@ -121,7 +121,7 @@ impl<'w> Reference<'w> {
         let targets = policy.spec.at("targetRefs").items();
         let named = targets.filter_map(|target| {
             let is_it = policy.namespace == route.namespace
-                && target.at("kind").is("HTTPRoute")
+                && target.at("kind").is(route.kind)
                 && target.at("name").is(route.name);
             let section = target.at("sectionName").text();
             match section {

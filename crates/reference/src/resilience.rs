@@ -86,7 +86,7 @@ impl<'w> Reference<'w> {
     fn rule_named(&self, rule: &str) -> Option<(&Object<'w>, usize)> {
         let (route, rule) = rule.split_once(' ')?;
         let index = rule.strip_prefix("spec.rules[")?.strip_suffix(']')?;
-        let found = self.of_kind("HTTPRoute").find(|one| one.shown() == route);
+        let found = self.routes().find(|one| one.shown() == route);
         Some((found?, index.parse().ok()?))
     }
 

@@ -1,4 +1,4 @@
-//! HTTPRoutes with a Service as parent, as the Gateway API has them.
+//! HTTPRoutes and GRPCRoutes with a Service as parent, as the Gateway API has them.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -29,7 +29,7 @@ impl<'w> Reference<'w> {
         let mut called = ports
             .items()
             .filter(|one| one.at("port").number() == Some(port));
-        let has_routes = self.of_kind("HTTPRoute").any(|route| {
+        let has_routes = self.routes().any(|route| {
             let mut known = ports.items().filter_map(|one| one.at("port").number());
             known.any(|port| is_attached(route, parent, port))
         });
@@ -46,21 +46,61 @@ impl<'w> Reference<'w> {
         let mut matches: Vec<Match<'_, 'w>> = routes
             .iter()
             .flat_map(|route| matches_of(route))
-            .filter(|one| self.matches(one.conditions, path, request))
+            .filter(|one| match is_grpc(one.route) {
+                true => self.matches_grpc(one.conditions, path, request),
+                false => self.matches(one.conditions, path, request),
+            })
             .collect();
-        matches.sort_by(|a, b| self.closer(a, b));
+        matches.sort_by(|a, b| match is_grpc(a.route) {
+            true => self.closer_in_grpc(a, b),
+            false => self.closer(a, b),
+        });
         match matches.first() {
             Some(first) => self.follow(first, request, path),
             None if self.is_wrong(Mutation::UnmatchedIsDirect) => Routed::Direct,
+            None if routes.iter().any(|route| is_grpc(route)) && is_call(request) => {
+                self.unimplemented()
+            }
             None => Routed::NotFound,
         }
     }
 
+    /// What a call of gRPC gets that goes nowhere, where GRPCRoutes apply.
+    fn unimplemented(&self) -> Routed {
+        match self.is_wrong(Mutation::GrpcRefusedInHttp) {
+            true => Routed::NotFound,
+            false => Routed::Unimplemented,
+        }
+    }
+
+    /// What a route answers for a backend that does not resolve.
+    fn unusable(&self, route: &Object<'_>) -> Way {
+        match is_grpc(route) && !self.is_wrong(Mutation::GrpcRefusedInHttp) {
+            true => Way::Unavailable,
+            false => Way::Broken,
+        }
+    }
+
+    /// Of both kinds.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = &Object<'w>> {
+        self.of_kind("GRPCRoute").chain(self.of_kind("HTTPRoute"))
+    }
+
+    /// The routes that count for a caller, of one kind: a GRPCRoute leaves no other.
+    fn applicable(&self, parent: &Object<'_>, port: i64, caller: &str) -> Vec<&Object<'w>> {
+        let mut all = self.of_namespace(parent, port, caller);
+        let has_grpc = all.iter().any(|route| is_grpc(route));
+        if has_grpc && !self.is_wrong(Mutation::HttpBesideGrpc) {
+            all.retain(|route| is_grpc(route));
+        }
+        all
+    }
+
     /// The routes that count for a caller: those of its own namespace (a consumer's), else those
     /// of the namespace of the Service.
-    fn applicable(&self, parent: &Object<'_>, port: i64, caller: &str) -> Vec<&Object<'w>> {
+    fn of_namespace(&self, parent: &Object<'_>, port: i64, caller: &str) -> Vec<&Object<'w>> {
         let attached = || {
-            let all = self.of_kind("HTTPRoute");
+            let all = self.routes();
             all.filter(|route| is_attached(route, parent, port))
         };
         if self.is_wrong(Mutation::ConsumerForEverybody) {
@@ -99,6 +139,38 @@ impl<'w> Reference<'w> {
             && self.path_matches(conditions.at("path"), path)
             && headers_of(conditions).iter().all(header)
             && parameters_of(conditions).iter().all(parameter)
+    }
+
+    fn matches_grpc(&self, conditions: Node<'_>, path: &str, request: &Request) -> bool {
+        let method = conditions.at("method");
+        let (service, name) = (method.at("service").text(), method.at("method").text());
+        let mut parts = path.trim_start_matches('/').splitn(2, '/');
+        let called = (parts.next(), parts.next());
+        let headers = headers_of(conditions);
+        let mut headers = headers.iter();
+        (is_call(request) || self.is_wrong(Mutation::PlainFollowsGrpc))
+            && service.is_none_or(|service| called.0 == Some(service))
+            && name.is_none_or(|name| called.1 == Some(name))
+            && headers.all(|(name, value)| request.headers.get(name).is_some_and(|v| v == value))
+    }
+
+    /// Which of two matches of GRPCRoutes comes first.
+    fn closer_in_grpc(&self, a: &Match<'_, '_>, b: &Match<'_, '_>) -> Ordering {
+        let of = |one: &Match<'_, '_>| {
+            let method = one.conditions.at("method");
+            let length = |name: &str| method.at(name).text().map_or(0, str::len);
+            let in_method = match self.is_wrong(Mutation::GrpcMethodNotCloser) {
+                true => 0,
+                false => length("method"),
+            };
+            let headers = headers_of(one.conditions).len();
+            (
+                Reverse((length("service"), in_method, headers)),
+                (one.route.namespace.to_owned(), one.route.name.to_owned()),
+                (one.rule, one.index),
+            )
+        };
+        of(a).cmp(&of(b))
     }
 
     fn path_matches(&self, wanted: Node<'_>, path: &str) -> bool {
@@ -148,11 +220,15 @@ impl<'w> Reference<'w> {
     }
 
     fn follow(&self, by: &Match<'_, 'w>, request: &Request, path: &str) -> Routed {
+        let nowhere = || match is_grpc(by.route) {
+            true => self.unimplemented(),
+            false => Routed::NotFound,
+        };
         let Some(index) = by.rule else {
-            return Routed::NotFound;
+            return nowhere();
         };
         let Some(rule) = by.route.spec.at("rules").items().nth(index) else {
-            return Routed::NotFound;
+            return nowhere();
         };
         let name = format!("{} spec.rules[{index}]", by.route.shown());
         let filter = |kind: &str| {
@@ -171,7 +247,7 @@ impl<'w> Reference<'w> {
         }
         let backends = rule.at("backendRefs");
         if backends.items().next().is_none() {
-            return Routed::NotFound;
+            return nowhere();
         }
         let rewrite = filter("URLRewrite").at("urlRewrite");
         let host = rewrite.at("hostname").text().unwrap_or(&request.host);
@@ -181,9 +257,9 @@ impl<'w> Reference<'w> {
             .filter_map(|backend| self.way(by.route, backend, (&path, host)))
             .collect();
         if ways.is_empty() {
-            ways.push(Way::Broken);
+            ways.push(self.unusable(by.route));
         }
-        let forwards = ways.iter().any(|way| *way != Way::Broken);
+        let forwards = ways.iter().any(|way| matches!(way, Way::To { .. }));
         let modifiers = [
             filter("RequestHeaderModifier").at("requestHeaderModifier"),
             filter("ResponseHeaderModifier").at("responseHeaderModifier"),
@@ -219,7 +295,7 @@ impl<'w> Reference<'w> {
             ports.any(|one| one.at("port").number() == port && declares_http(one))
         });
         if !resolves {
-            return (!self.is_wrong(Mutation::BrokenLeftOut)).then_some(Way::Broken);
+            return (!self.is_wrong(Mutation::BrokenLeftOut)).then_some(self.unusable(route));
         }
         Some(Way::To {
             service: format!("{key}:{}", port?),
@@ -228,6 +304,19 @@ impl<'w> Reference<'w> {
             host: host.to_owned(),
         })
     }
+}
+
+fn is_grpc(route: &Object<'_>) -> bool {
+    route.kind == "GRPCRoute"
+}
+
+/// True for a call of gRPC.
+fn is_call(request: &Request) -> bool {
+    let media = request.headers.get("content-type");
+    request.method == "POST"
+        && media.is_some_and(|media| {
+            media == "application/grpc" || media.starts_with("application/grpc+")
+        })
 }
 
 /// True if a route has a port of a Service as parent.

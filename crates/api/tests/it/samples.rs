@@ -35,6 +35,7 @@ fn every_kind_and_field_reads() {
             "Workload/shop/payments-1",
             "Service/shop/payments",
             "HTTPRoute/shop/payments",
+            "GRPCRoute/shop/payments",
         ]
     );
     for kind in Kind::ALL {

@@ -11,6 +11,7 @@ mod command_line;
 mod decisions;
 mod explain;
 mod faults;
+mod grpc_routes;
 mod hello;
 mod installed;
 mod leftovers;

@@ -305,7 +305,7 @@ codes! {
          there are answered with 500.",
         "Correct the reference, or create the Service.";
     OPAQUE_ROUTE = "TCT1803", Warning, "Route at a port that is not HTTP",
-        "Only requests on ports that are known to be HTTP follow an HTTPRoute.",
+        "Only requests on ports that are known to be HTTP follow a route.",
         "Give the port of the Service an appProtocol of http.";
     MATCH_TWICE = "TCT1804", Warning, "Match that comes too late",
         "An earlier rule of the route matches exactly the same requests, and the first one counts.",
@@ -316,6 +316,13 @@ codes! {
     NO_WEIGHT = "TCT1806", Warning, "Only backends of weight 0",
         "A weight of 0 means no requests; if all have it, the rule answers 500.",
         "Give one of the backends a weight.";
+    ROUTE_CONFLICT = "TCT1807", Error, "Route gives way to another kind",
+        "At one port of a Service one kind of route of a namespace holds, and a GRPCRoute comes \
+         before an HTTPRoute, which then does not hold there.",
+        "Write one kind only, or attach each to a port of its own.";
+    ROUTE_GIVES_PORT = "TCT1808", Warning, "Route gives way at a port",
+        "A GRPCRoute of the same namespace holds at one of the ports that this route is for.",
+        "Name the ports of both with `port`, if that is what is meant.";
     OTHER_OWNER = "TCT1901", Error, "Object of another owner",
         "Each object is written either in the directory or over the API, and this one is written \
          in both.",

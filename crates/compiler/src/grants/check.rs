@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tacit_api::policy::{TargetRef, TargetSelector, Targeting};
 use tacit_api::workspace::{Grant, Verb};
-use tacit_api::{HTTPRoute, Kind, Object, Policy};
+use tacit_api::{HTTPRouteSpec, Kind, Object, Policy};
 use tacit_model::finding::Finding;
 
 use crate::grants::limits::{self, Outcome};
@@ -13,6 +13,7 @@ use crate::grants::{
     BAD_GRANT, Change, FIELD_NOT_GRANTED, NOT_GRANTED, OVER_LIMIT, Subject, TARGET_NOT_GRANTED,
     World, fields, is_policy, refusal,
 };
+use crate::routes;
 use crate::workspace::{Tenant, contains};
 
 /// A question to the grants of one workspace.
@@ -260,8 +261,9 @@ impl World<'_> {
             let kind = object.value.kind();
             let found = if is_policy(kind) {
                 self.foreign_target(&object.value, wanted)
-            } else if let Object::HTTPRoute(route) = &object.value {
-                self.foreign_parent(route, wanted)
+            } else if let Some(spec) = routes::spec(&object.value) {
+                let namespace = object.value.metadata().namespace.as_deref();
+                self.foreign_parent(namespace.unwrap_or_default(), &spec, wanted)
             } else if contains(&object.value.metadata().labels, wanted) {
                 None
             } else {
@@ -314,11 +316,11 @@ impl World<'_> {
     /// The first parent of a route that is not surely a Service with these labels.
     fn foreign_parent(
         &self,
-        route: &HTTPRoute,
+        own: &str,
+        spec: &HTTPRouteSpec,
         wanted: &BTreeMap<String, String>,
     ) -> Option<(String, String)> {
-        let own = route.metadata.namespace.as_deref().unwrap_or_default();
-        for (index, parent) in route.spec.parent_refs.iter().flatten().enumerate() {
+        for (index, parent) in spec.parent_refs.iter().flatten().enumerate() {
             let namespace = parent.namespace.as_deref().unwrap_or(own);
             let service = self.services.get(&(namespace, parent.name.as_str()));
             if !service.is_some_and(|service| contains(&service.metadata.labels, wanted)) {
@@ -363,7 +365,8 @@ pub(crate) fn targeting(object: &Object) -> Option<Targeting<'_>> {
         Object::FailoverPolicy(policy) => Some(policy.spec.targeting()),
         Object::RateLimitPolicy(policy) => Some(policy.spec.targeting()),
         Object::RetryTimeoutPolicy(policy) => Some(policy.spec.targeting()),
-        Object::HTTPRoute(_)
+        Object::GRPCRoute(_)
+        | Object::HTTPRoute(_)
         | Object::Mesh(_)
         | Object::Service(_)
         | Object::Workload(_)

@@ -1,13 +1,19 @@
-//! Advice on HTTPRoutes: rules that no request follows, and rules that lead nowhere.
+//! Advice on routes: rules that no request follows, and rules that lead nowhere.
 
 use tacit_api::http_route::{FilterType, HTTPRouteSpec, RouteRule};
 
 use crate::findings::{MATCH_TWICE, NO_BACKEND, NO_WEIGHT, Report};
 use crate::routes::matches;
 
-pub(super) fn check(report: &mut Report<'_>, spec: &HTTPRouteSpec) {
+/// How a request is answered that goes nowhere: without a backend, and with none of use.
+pub(super) type Answers = [&'static str; 2];
+
+pub(super) const IN_HTTP: Answers = ["404", "500"];
+pub(super) const IN_GRPC: Answers = ["with UNIMPLEMENTED", "with UNAVAILABLE"];
+
+pub(super) fn check(report: &mut Report<'_>, spec: &HTTPRouteSpec, answers: Answers) {
     if spec.rules.is_none() {
-        let message = "a route without rules answers every request 404";
+        let message = format!("a route without rules answers every request {}", answers[0]);
         report.say(NO_BACKEND, "spec", message);
     }
     let mut seen = Vec::new();
@@ -24,11 +30,16 @@ pub(super) fn check(report: &mut Report<'_>, spec: &HTTPRouteSpec) {
             }
             seen.push((found, format!("spec.rules[{index}]")));
         }
-        leads_nowhere(report, &at, rule);
+        leads_nowhere(report, &at, rule, answers);
     }
 }
 
-fn leads_nowhere(report: &mut Report<'_>, at: &str, rule: &RouteRule) {
+fn leads_nowhere(
+    report: &mut Report<'_>,
+    at: &str,
+    rule: &RouteRule,
+    [no_backend, broken]: Answers,
+) {
     let is_redirect = |filter: FilterType| filter == FilterType::RequestRedirect;
     let mut filters = rule.filters.iter().flatten();
     if filters.any(|filter| is_redirect(filter.filter_type)) {
@@ -36,9 +47,10 @@ fn leads_nowhere(report: &mut Report<'_>, at: &str, rule: &RouteRule) {
     }
     let backends = rule.backend_refs.as_deref().unwrap_or_default();
     if backends.is_empty() {
-        report.say(NO_BACKEND, at, "the rule has no backend: it answers 404");
+        let message = format!("the rule has no backend: it answers {no_backend}");
+        report.say(NO_BACKEND, at, message);
     } else if backends.iter().all(|backend| backend.weight == Some(0)) {
-        let message = "every backend has weight 0: the rule answers 500";
+        let message = format!("every backend has weight 0: the rule answers {broken}");
         report.say(NO_WEIGHT, &format!("{at}.backendRefs"), message);
     }
 }

@@ -1,4 +1,4 @@
-//! Checks an HTTPRoute by itself.
+//! Checks a route by itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,9 +7,10 @@ use tacit_api::http_route::{
     BackendRef, Filter, FilterType, HTTPRouteSpec, HeaderModifier, NamedMatch, PathMatchType,
     PathModifier, PathModifierType, Redirect, RouteMatch, RouteRule, Timeouts, UrlRewrite,
 };
-use tacit_api::{Located, Object};
+use tacit_api::{GRPCRouteSpec, Located, Object};
 use tacit_model::finding::Finding;
 
+use super::grpc;
 use crate::access::{is_host, plain_path};
 use crate::findings::{
     BAD_TEXT, CONTRADICTION, MISSING_FIELD, NO_EFFECT, NO_TARGET, OUT_OF_RANGE, Report,
@@ -39,6 +40,15 @@ const NOT_CHANGED: &[&str] = &[
     "upgrade",
     "x-request-id",
 ];
+
+/// Checks a GRPCRoute by itself. Errors keep it out of force.
+pub(crate) fn validate_grpc(object: &Located<Object>, spec: &GRPCRouteSpec) -> Vec<Finding> {
+    let mut report = Report::new(object);
+    grpc::check(&mut report, spec);
+    let mut findings = report.findings;
+    findings.extend(validate(object, &grpc::as_http(spec)));
+    findings
+}
 
 /// Checks a route by itself. Errors keep it out of force.
 pub(crate) fn validate(object: &Located<Object>, spec: &HTTPRouteSpec) -> Vec<Finding> {

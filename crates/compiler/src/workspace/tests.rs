@@ -86,6 +86,7 @@ fn with_world(test: impl FnOnce(&Tenants<'_>, &[&Service], &MeshSpec)) {
             Object::Service(service) => Some(service),
             Object::AccessPolicy(_)
             | Object::FailoverPolicy(_)
+            | Object::GRPCRoute(_)
             | Object::HTTPRoute(_)
             | Object::Mesh(_)
             | Object::RateLimitPolicy(_)

@@ -216,6 +216,10 @@ impl Engine {
                 answer.routed = Routed::NotFound;
                 return None;
             }
+            EngineRouted::Denied(denial) if denial.kind == DenialKind::NoGrpcRoute => {
+                answer.routed = Routed::Unimplemented;
+                return None;
+            }
             EngineRouted::Redirect {
                 by,
                 status,
@@ -503,7 +507,10 @@ fn forward(all: &[EngineRouted], request: &Request, path: &str) -> Routed {
         match one {
             EngineRouted::Denied(denial) => {
                 name = denial.by.as_ref().unwrap().to_string();
-                ways.push(Way::Broken);
+                ways.push(match denial.kind {
+                    DenialKind::BrokenGrpcRoute => Way::Unavailable,
+                    _ => Way::Broken,
+                });
             }
             EngineRouted::Forward { to, by, path: new } => {
                 let rule = by.rule().unwrap();

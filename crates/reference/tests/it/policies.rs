@@ -85,7 +85,8 @@ fn targets(random: &mut Random, spec: &mut Fields, namespace: &str, kind: &str) 
         4 => reference("tacit.dev", "Mesh", "default"),
         _ if kind == "RetryTimeoutPolicy" && random.one_in(2) => {
             let name = random.of(&["p0", "p2"]);
-            let mut target = reference("gateway.networking.k8s.io", "HTTPRoute", name);
+            let kind = random.of(&["GRPCRoute", "HTTPRoute", "HTTPRoute"]);
+            let mut target = reference("gateway.networking.k8s.io", kind, name);
             if random.one_in(2) {
                 target["sectionName"] = random.of(&["one", "one", "two"]).into();
             }

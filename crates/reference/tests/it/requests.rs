@@ -51,11 +51,19 @@ pub(crate) fn request(random: &mut Random, illnesses: usize) -> Request {
             headers.insert(name.to_owned(), random.of(&["1", "2"]).to_owned());
         }
     }
+    if random.one_in(2) {
+        let media = [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc-web",
+        ];
+        headers.insert("content-type".to_owned(), random.of(&media).to_owned());
+    }
     Request {
         caller: caller(random),
         service: format!("{namespace}/{service}"),
         port: random.of(&[80, 80, 9000]),
-        method: random.of(&["GET", "POST", "PUT"]).to_owned(),
+        method: random.of(&["GET", "POST", "POST", "PUT"]).to_owned(),
         path: path.to_owned(),
         canonical: canonical.map(str::to_owned),
         query: random.of(&["", "q=1", "q=2", "p=1&q=2&q=1"]).to_owned(),

@@ -22,6 +22,55 @@ pub(crate) fn route(random: &mut Random, (namespace, name): (&str, &str)) -> Val
     object("HTTPRoute", (namespace, name), json!({}), spec.done())
 }
 
+/// Some of the HTTP routes stand at the same ports.
+pub(crate) fn grpc_route(random: &mut Random, (namespace, name): (&str, &str)) -> Value {
+    let mut spec = Fields::default();
+    spec.put("parentRefs", [parent(random, namespace)]);
+    if !random.one_in(12) {
+        let count = 1 + random.below(3);
+        let rules: Vec<Value> = (0..count).map(|index| grpc_rule(random, index)).collect();
+        spec.put("rules", rules);
+    }
+    spec.maybe(random, 10, "hostnames", |_| json!(["pay.example.com"]));
+    object("GRPCRoute", (namespace, name), json!({}), spec.done())
+}
+
+fn grpc_rule(random: &mut Random, index: usize) -> Value {
+    let mut rule = Fields::default();
+    rule.maybe(random, 2, "name", |_| ["one", "two", "three"][index]);
+    if !random.one_in(4) {
+        let count = 1 + random.below(2);
+        let matches: Vec<Value> = (0..count).map(|_| grpc_match(random)).collect();
+        rule.put("matches", matches);
+    }
+    let mut filters = filters(random, false, false);
+    filters.retain(|filter| filter["type"] != "URLRewrite");
+    if !filters.is_empty() {
+        rule.put("filters", filters);
+    }
+    if !random.one_in(10) {
+        let count = 1 + random.below(3);
+        let backends: Vec<Value> = (0..count).map(|_| backend(random)).collect();
+        rule.put("backendRefs", backends);
+    }
+    rule.done()
+}
+
+fn grpc_match(random: &mut Random) -> Value {
+    let mut found = Fields::default();
+    found.maybe(random, 2, "method", |random| {
+        let mut method = Fields::default();
+        method.maybe(random, 3, "type", |_| "Exact");
+        method.put("service", random.of(&["a", "x"]));
+        method.maybe(random, 2, "method", |random| random.of(&["b", "c"]));
+        method.done()
+    });
+    found.maybe(random, 3, "headers", |random| {
+        named(random, &["x-a", "X-A", "X-b"])
+    });
+    found.done()
+}
+
 /// A route for policies that crowd at one service.
 pub(crate) fn crowd() -> Value {
     let backend = json!({"name": "pay", "port": 80});

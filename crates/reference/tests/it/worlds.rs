@@ -63,7 +63,7 @@ pub(crate) fn object(
 ) -> Value {
     let version = match kind {
         "Service" => "v1",
-        "HTTPRoute" => "gateway.networking.k8s.io/v1",
+        "GRPCRoute" | "HTTPRoute" => "gateway.networking.k8s.io/v1",
         _ => "tacit.dev/v1alpha1",
     };
     let mut metadata = Fields::default();
@@ -136,6 +136,7 @@ fn documents(random: &mut Random) -> Vec<Document> {
     for (kind, least, most) in [
         ("AccessPolicy", 0, 6),
         ("FailoverPolicy", 1, 6),
+        ("GRPCRoute", 0, 3),
         ("HTTPRoute", 1, 5),
         ("RateLimitPolicy", 1, 6),
         ("RetryTimeoutPolicy", 3, 10),
@@ -151,6 +152,7 @@ fn documents(random: &mut Random) -> Vec<Document> {
             documents.push(document(random, &|random| match kind {
                 "AccessPolicy" => policies::access(random, key),
                 "FailoverPolicy" => policies::failover(random, key),
+                "GRPCRoute" => routes::grpc_route(random, key),
                 "HTTPRoute" => routes::route(random, key),
                 "RateLimitPolicy" => policies::rate(random, key),
                 _ => policies::retry(random, key),
@@ -233,7 +235,7 @@ fn refused(kind: &str, mut document: Value) -> Value {
     let (field, value) = match kind {
         "AccessPolicy" => ("priority", json!(1)),
         "FailoverPolicy" => ("limit", json!({"maxExtraLoadPercent": 50})),
-        "HTTPRoute" => ("rules", json!([])),
+        "GRPCRoute" | "HTTPRoute" => ("rules", json!([])),
         "Mesh" => ("network", json!("n1")),
         "RateLimitPolicy" => ("limits", json!([])),
         "RetryTimeoutPolicy" => ("hedge", json!({"max": 1})),

@@ -34,6 +34,9 @@ pub(super) fn mentioned<'a>(
         });
         all.paths.extend(whole);
     }
+    if candidates().any(|found| found.route.key.is_grpc()) {
+        all.methods.insert("POST".into());
+    }
     let seen_behind: Vec<PathPattern> = all.paths.iter().cloned().collect();
     for (asked, rule) in rules() {
         for change in path_changes(rule) {
@@ -106,11 +109,24 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(asked: &RouteMatch) -> Self {
+    fn of(asked: &RouteMatch, is_grpc: bool) -> Self {
+        let mut wanted = match is_grpc {
+            true => Self::call(),
+            false => Self::default(),
+        };
         let headers = asked.headers.iter().filter(|(name, _)| &**name != "host");
+        // What a rule asks for itself counts, so it comes last.
+        wanted.headers.extend(headers.cloned());
+        wanted.query.extend(asked.query.iter().cloned());
+        wanted
+    }
+
+    /// A call of gRPC.
+    fn call() -> Self {
+        let of_kind = ("content-type".into(), "application/grpc".into());
         Self {
-            headers: headers.cloned().collect(),
-            query: asked.query.iter().cloned().collect(),
+            headers: BTreeMap::from([of_kind]),
+            query: BTreeMap::new(),
         }
     }
 
@@ -169,9 +185,16 @@ fn escaped(text: &str) -> String {
 /// What a match of one state, or none, and one of the other, or none, ask for together.
 fn fields([old, new]: [&[&Candidate]; 2]) -> Vec<Fields> {
     let wanted = |candidates: &[&Candidate]| {
-        let asked = candidates.iter().filter_map(|found| found.conditions());
-        let mut all: BTreeSet<Wanted> = asked.map(Wanted::of).collect();
+        let asked = candidates.iter().filter_map(|found| {
+            let is_grpc = found.route.key.is_grpc();
+            Some(Wanted::of(found.conditions()?, is_grpc))
+        });
+        let mut all: BTreeSet<Wanted> = asked.collect();
         all.insert(Wanted::default());
+        // A call of gRPC that no rule matches is answered otherwise than other requests.
+        if candidates.iter().any(|found| found.route.key.is_grpc()) {
+            all.insert(Wanted::call());
+        }
         all
     };
     let (old, new) = (wanted(old), wanted(new));

@@ -54,9 +54,10 @@ impl<'a> Observer<'a> {
             .routes
             .iter()
             .flatten()
-            .filter_map(|one| one.conditions());
-        let mut asked = asked.map(|asked| {
-            let mut headers = asked.headers.iter().map(|(name, _)| &**name);
+            .filter_map(|one| Some((one.conditions()?, one.route.key.is_grpc())));
+        let mut asked = asked.map(|(asked, is_grpc)| {
+            let of_kind = is_grpc.then_some("content-type");
+            let mut headers = asked.headers.iter().map(|(name, _)| &**name).chain(of_kind);
             let is_seen = |name: &str| name == "host" || head.headers.contains_key(name);
             headers.all(is_seen) && (asked.query.is_empty() || head.query.is_some())
         });

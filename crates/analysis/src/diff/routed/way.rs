@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tacit_decide::{RouteHead, Routed, ServiceTarget};
+use tacit_decide::{RefusalStatus, RouteHead, Routed, ServiceTarget};
 use tacit_model::route::{
     Action, Backend, BackendTo, Candidate, Changes, HeaderChanges, PathChange, PathMatch, Redirect,
     RouteRule,
@@ -18,7 +18,7 @@ use crate::call::ways;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Goal {
     /// With this status.
-    Answered(u16),
+    Answered(RefusalStatus),
     Redirected {
         status: u16,
         location: String,
@@ -88,7 +88,7 @@ impl Way {
         match routed {
             Routed::Direct => Goal::Service(parent.service.name.clone(), parent.port.port),
             Routed::Denied(denial) => {
-                let status = denial.kind.http_status();
+                let status = denial.kind.status();
                 self.rule = self.rule.take().or(denial.by);
                 Goal::Answered(status)
             }

@@ -97,9 +97,13 @@ impl Random {
     }
 
     fn route(&mut self, namespace: &str) -> String {
-        let rules: Vec<String> = (0..=self.below(3)).map(|_| self.rule()).collect();
+        let (kind, rule): (_, fn(&mut Self) -> String) = match self.one_in(4) {
+            true => ("GRPCRoute", Self::grpc_rule),
+            false => ("HTTPRoute", Self::rule),
+        };
+        let rules: Vec<String> = (0..=self.below(3)).map(|_| rule(self)).collect();
         let mut text = format!(
-            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r, \
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: r, \
              namespace: {namespace}}}\nspec:\n  parentRefs: [{{group: '', kind: Service, name: \
              pay, namespace: shop}}]\n  rules:\n{}",
             rules.concat()
@@ -109,11 +113,25 @@ impl Random {
             text.push_str(&format!(
                 "---\napiVersion: tacit.dev/v1alpha1\nkind: RetryTimeoutPolicy\nmetadata: {{name: \
                  of-route, namespace: shop}}\nspec:\n  targetRefs: [{{group: \
-                 gateway.networking.k8s.io, kind: HTTPRoute, name: r}}]\n  timeout: {{perTry: \
+                 gateway.networking.k8s.io, kind: {kind}, name: r}}]\n  timeout: {{perTry: \
                  1s}}\n  from: [{{serviceAccounts: {from}}}]\n"
             ));
         }
         text
+    }
+
+    fn grpc_rule(&mut self) -> String {
+        let method = self.of(&["a", "a, method: b", "a, method: z", "x"]);
+        let matching = match self.one_in(4) {
+            true => "headers: [{name: x-a, value: '1'}]".to_owned(),
+            false => format!("method: {{service: {method}}}"),
+        };
+        let backends = self.of(&[
+            "{name: pay, namespace: shop, port: 80}",
+            "{name: led, namespace: shop, port: 80}",
+            "{name: pay, namespace: shop, port: 80, weight: 1}, {name: led, namespace: shop, port: 80, weight: 1}",
+        ]);
+        format!("  - matches: [{{{matching}}}]\n    backendRefs: [{backends}]\n")
     }
 
     fn rule(&mut self) -> String {
@@ -198,6 +216,9 @@ impl Random {
                 headers.insert(name, self.of(&["1", "2", "3"]));
             }
         }
+        if self.one_in(2) {
+            headers.insert("content-type", self.of(&["application/grpc", "text/plain"]));
+        }
         Request {
             call,
             query: self.of(&["", "q=1", "q=2%203", "p=1&q=1", "q="]),
@@ -216,7 +237,7 @@ impl Request {
                 let value = self.headers.get(name).map(|value| (*value).to_owned());
                 (name.to_owned(), value)
             };
-            head.headers = ["x-a", "x-b"].map(header).into();
+            head.headers = ["content-type", "x-a", "x-b"].map(header).into();
         }
         call
     }
@@ -284,7 +305,7 @@ impl Request {
         let canonical = canonical(self.call.path);
         let own = canonical.as_deref().unwrap_or(self.call.path);
         let (to, by, path) = match routed {
-            Routed::Denied(denial) => return format!("{}", denial.kind.http_status()),
+            Routed::Denied(denial) => return format!("{}", denial.kind.status()),
             Routed::Redirect {
                 status, location, ..
             } => return format!("{status} {location}"),
