@@ -13,7 +13,7 @@ use tacit_decide::{
     ServiceTarget, State, destination, odds,
 };
 use tacit_model::resilience::Resilience;
-use tacit_model::tables::{ServicePort, ServiceRow, WorkloadRow};
+use tacit_model::tables::{Protocol, ServicePort, ServiceRow, WorkloadRow};
 use tacit_model::trace::Trace;
 use tacit_model::{Provenance, Snapshot};
 
@@ -159,8 +159,8 @@ fn routed(
     all.into_iter().map(|(_, way)| outcome(way)).collect()
 }
 
-/// All that may become of a request at its client half, with weights. The path of `head` is as it
-/// was sent.
+/// All that may become of a request or connection at its client half, with weights. The path of
+/// `head` is as it was sent.
 pub(crate) fn ways(
     s: &Snapshot,
     source: &WorkloadRow,
@@ -169,6 +169,9 @@ pub(crate) fn ways(
 ) -> Vec<(u32, Routed)> {
     if !follows_routes(s, parent) {
         return vec![(1, Routed::Direct)];
+    }
+    if parent.port.protocol == Protocol::Tcp {
+        return every(s, source, parent, &RouteHead::connection());
     }
     let Ok(path) = canonical(head.path) else {
         let reason = format!("the path {:?} has no canonical form", head.path);

@@ -121,6 +121,7 @@ impl Compiled {
                 | Object::HTTPRoute(_)
                 | Object::RateLimitPolicy(_)
                 | Object::RetryTimeoutPolicy(_)
+                | Object::TCPRoute(_)
                 | Object::Workload(_) => false,
             };
             objects.filter(matters).collect()

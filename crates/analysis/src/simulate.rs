@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
-use tacit_decide::route::{follows_routes, target};
+use tacit_decide::route::target;
 use tacit_decide::why::{Source, caller};
 use tacit_decide::{Ask, Odds, ServiceTarget, State, odds};
 use tacit_model::route::{Action, Candidate};
@@ -170,12 +170,10 @@ fn legs(s: &Snapshot, service: &Arc<ServiceRow>, port: &ServicePort) -> Vec<Leg>
         port: to.clone(),
     };
     let mut legs = Vec::new();
-    let candidates: Vec<&Candidate> = match follows_routes(s, &parent) {
-        true => s.route_candidates(&service.name).iter().collect(),
-        false => Vec::new(),
-    };
-    let here = |found: &&&Candidate| found.route.key.port.is_none_or(|at| at == port.port);
-    let candidates: Vec<&Candidate> = candidates.iter().filter(here).copied().collect();
+    let routes = s.routes_at(&service.name).into_iter();
+    let candidates: Vec<&Candidate> = routes
+        .flat_map(|all| all.holding(port.port, port.protocol))
+        .collect();
     let home = &service.name.namespace;
     if !candidates
         .iter()

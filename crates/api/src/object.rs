@@ -17,6 +17,7 @@ use crate::rate_limit::RateLimitPolicy;
 use crate::retry_timeout::RetryTimeoutPolicy;
 use crate::service::Service;
 use crate::suggest::nearest;
+use crate::tcp_route::TCPRoute;
 use crate::tree::{Node, Value};
 use crate::values::quoted;
 use crate::workload::Workload;
@@ -158,6 +159,7 @@ kinds! {
     RateLimitPolicy: API_VERSION, true;
     RetryTimeoutPolicy: API_VERSION, true;
     Service: "v1", true;
+    TCPRoute: "gateway.networking.k8s.io/v1alpha2", true;
     Workload: API_VERSION, true;
     Workspace: API_VERSION, false;
 }

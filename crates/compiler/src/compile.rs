@@ -327,6 +327,7 @@ fn of_policies(mesh: &Mesh<'_>, facts: &Facts<'_, '_>) -> Vec<Finding> {
             | Object::Mesh(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Service(_)
+            | Object::TCPRoute(_)
             | Object::Workload(_)
             | Object::Workspace(_) => {}
         }

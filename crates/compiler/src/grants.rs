@@ -254,7 +254,10 @@ impl<'a> World<'a> {
                 | Object::FailoverPolicy(_)
                 | Object::RateLimitPolicy(_)
                 | Object::RetryTimeoutPolicy(_) => policies.push(object),
-                Object::GRPCRoute(_) | Object::HTTPRoute(_) | Object::Workload(_) => {}
+                Object::GRPCRoute(_)
+                | Object::HTTPRoute(_)
+                | Object::TCPRoute(_)
+                | Object::Workload(_) => {}
             }
         }
         Self {
@@ -555,6 +558,7 @@ fn is_policy(kind: Kind) -> bool {
         | Kind::HTTPRoute
         | Kind::Mesh
         | Kind::Service
+        | Kind::TCPRoute
         | Kind::Workload
         | Kind::Workspace => false,
     }

@@ -117,7 +117,7 @@ impl<'a> Index<'a> {
                     self.workloads.push((name, entry));
                 }
             }
-            Object::GRPCRoute(_) | Object::HTTPRoute(_) => {
+            Object::GRPCRoute(_) | Object::HTTPRoute(_) | Object::TCPRoute(_) => {
                 if let Some(name) = object_ref(&object.value.key()) {
                     self.routes.insert(name, object);
                 }

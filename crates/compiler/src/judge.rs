@@ -239,6 +239,7 @@ fn validate(object: &Located<Object>, cluster: &str) -> Vec<Finding> {
         Object::RateLimitPolicy(policy) => rate_limit::validate(object, &policy.spec),
         Object::RetryTimeoutPolicy(policy) => retry_timeout::validate(object, &policy.spec),
         Object::Service(service) => endpoints::validate_service(object, &service.spec),
+        Object::TCPRoute(route) => routes::validate_tcp(object, &route.spec),
         Object::Workload(workload) => endpoints::validate_workload(object, &workload.spec),
         Object::Workspace(workspace) => {
             let mut report = Report::new(object);
@@ -272,6 +273,7 @@ fn names(report: &mut Report<'_>, object: &Located<Object>) {
         | Kind::Mesh
         | Kind::RateLimitPolicy
         | Kind::RetryTimeoutPolicy
+        | Kind::TCPRoute
         | Kind::Workload
         | Kind::Workspace => Name::check(&metadata.name).err(),
     };

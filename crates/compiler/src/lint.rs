@@ -16,7 +16,7 @@ use crate::compile::Mesh;
 use crate::findings::{LISTED_TWICE, Report, object_ref};
 use crate::policies::Placed;
 use crate::retry_timeout;
-use crate::routes::grpc::as_http;
+use crate::routes::{grpc, tcp};
 use crate::status::Facts;
 
 mod access;
@@ -113,7 +113,7 @@ fn of_object(world: &World<'_, '_>, object: &Located<Object>) -> Vec<Finding> {
             failover::check(&mut report, world, &parts);
         }
         Object::GRPCRoute(route) => {
-            routes::check(&mut report, &as_http(&route.spec), routes::IN_GRPC);
+            routes::check(&mut report, &grpc::as_http(&route.spec), routes::IN_GRPC);
         }
         Object::HTTPRoute(route) => routes::check(&mut report, &route.spec, routes::IN_HTTP),
         Object::Mesh(mesh) => defaults(&mut report, world, mesh.spec.defaults.as_ref()),
@@ -123,6 +123,9 @@ fn of_object(world: &World<'_, '_>, object: &Located<Object>) -> Vec<Finding> {
             resilience::policy(&mut report, world, placed, &policy.spec);
         }
         Object::Service(service) => services::check(&mut report, world, service),
+        Object::TCPRoute(route) => {
+            routes::check(&mut report, &tcp::as_http(&route.spec), routes::IN_TCP);
+        }
         Object::Workload(workload) => services::workload(&mut report, workload),
         Object::Workspace(workspace) => {
             defaults(&mut report, world, workspace.spec.defaults.as_ref());

@@ -75,6 +75,7 @@ fn node_of(written: &Written) -> Option<NodeName> {
             | Object::RateLimitPolicy(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Service(_)
+            | Object::TCPRoute(_)
             | Object::Workspace(_) => None,
         },
         Written::Duplicate(_) | Written::Unparsable(_) => None,

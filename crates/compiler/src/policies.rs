@@ -61,6 +61,7 @@ fn is_policy(kind: Kind) -> bool {
         | Kind::HTTPRoute
         | Kind::Mesh
         | Kind::Service
+        | Kind::TCPRoute
         | Kind::Workload
         | Kind::Workspace => false,
     }
@@ -130,6 +131,7 @@ fn reject_opaque(
         | Object::RateLimitPolicy(_)
         | Object::RetryTimeoutPolicy(_)
         | Object::Service(_)
+        | Object::TCPRoute(_)
         | Object::Workload(_)
         | Object::Workspace(_) => Vec::new(),
     };
@@ -176,6 +178,7 @@ fn deny(judged: &mut Judged<'_>) -> Broken {
         | Object::RateLimitPolicy(_)
         | Object::RetryTimeoutPolicy(_)
         | Object::Service(_)
+        | Object::TCPRoute(_)
         | Object::Workload(_)
         | Object::Workspace(_) => false,
     };
@@ -231,6 +234,7 @@ impl Placed<'_> {
             | Object::HTTPRoute(_)
             | Object::Mesh(_)
             | Object::Service(_)
+            | Object::TCPRoute(_)
             | Object::Workload(_)
             | Object::Workspace(_) => return None,
         };

@@ -7,12 +7,14 @@ use tacit_api::http_route::{BackendRef, HTTPRouteSpec, ParentRef, RouteRule as W
 use tacit_api::{Kind, Located, Object};
 use tacit_model::finding::Finding;
 use tacit_model::resilience::Layer;
-use tacit_model::route::{Action, Backend, BackendTo, RouteKey, RouteRow, RouteRule};
+use tacit_model::route::{Action, Backend, BackendTo, RouteKey, RouteKind, RouteRow, RouteRule};
 use tacit_model::tables::{Protocol, ServiceRow};
 use tacit_model::{Namespace, ObjectRef, ServiceName};
 
 use crate::attach::{Claim, Rank, origin};
-use crate::findings::{OPAQUE_ROUTE, ROUTE_BACKEND, ROUTE_PARENT, at, object_ref};
+use crate::findings::{
+    HTTP_UNDER_ROUTE, OPAQUE_ROUTE, ROUTE_BACKEND, ROUTE_PARENT, at, object_ref,
+};
 use crate::grants::World;
 use crate::judge::Judged;
 use crate::policies::{Placed, not_granted};
@@ -22,16 +24,18 @@ use crate::targets::{Closeness, Hit, Resolver, scope};
 mod conflict;
 pub(crate) mod grpc;
 mod read;
+pub(crate) mod tcp;
 mod validate;
 
 pub(crate) use read::matches;
-pub(crate) use validate::{validate, validate_grpc};
+pub(crate) use validate::{validate, validate_grpc, validate_tcp};
 
 /// What a route says, whatever its kind; nothing for other kinds.
 pub(crate) fn spec(object: &Object) -> Option<Cow<'_, HTTPRouteSpec>> {
     match object {
         Object::GRPCRoute(route) => Some(Cow::Owned(grpc::as_http(&route.spec))),
         Object::HTTPRoute(route) => Some(Cow::Borrowed(&route.spec)),
+        Object::TCPRoute(route) => Some(Cow::Owned(tcp::as_http(&route.spec))),
         Object::AccessPolicy(_)
         | Object::FailoverPolicy(_)
         | Object::Mesh(_)
@@ -41,6 +45,10 @@ pub(crate) fn spec(object: &Object) -> Option<Cow<'_, HTTPRouteSpec>> {
         | Object::Workload(_)
         | Object::Workspace(_) => None,
     }
+}
+
+pub(crate) fn is_route(kind: Kind) -> bool {
+    matches!(kind, Kind::GRPCRoute | Kind::HTTPRoute | Kind::TCPRoute)
 }
 
 /// The routes that take part, and what is wrong with their references.
@@ -53,10 +61,7 @@ pub(crate) struct Routes {
 /// Takes routes out of force whose authors may no longer have them, and then those whose places
 /// have routes of another kind.
 pub(crate) fn withdraw(judged: &mut [Judged<'_>], world: &World<'_>) {
-    for found in judged
-        .iter_mut()
-        .filter(|found| matches!(found.key.kind, Kind::GRPCRoute | Kind::HTTPRoute))
-    {
+    for found in judged.iter_mut().filter(|found| is_route(found.key.kind)) {
         if let Some(finding) = not_granted(found, world) {
             found.findings.push(*finding);
             found.in_force = None;
@@ -156,15 +161,24 @@ impl Building<'_, '_> {
             self.say(ROUTE_PARENT, &format!("{field}.port"), message);
             return None;
         }
-        if !protocols.contains(&Protocol::Http) {
-            let message = format!("no port of {} is declared HTTP", shown(&service.name));
-            self.say(OPAQUE_ROUTE, &field, message);
-        }
-        Some(RouteKey {
+        let key = RouteKey {
             route: self.route.clone(),
             parent: service.name.clone(),
             port: parent.port,
-        })
+        };
+        let shown = shown(&service.name);
+        match key.kind().protocol() {
+            wanted if protocols.contains(&wanted) => {}
+            Protocol::Http => {
+                let message = format!("no port of {shown} is declared HTTP");
+                self.say(OPAQUE_ROUTE, &field, message);
+            }
+            Protocol::Tcp => {
+                let message = format!("each port of {shown} is declared HTTP");
+                self.say(HTTP_UNDER_ROUTE, &field, message);
+            }
+        }
+        Some(key)
     }
 
     fn rules(&mut self) -> Vec<RouteRule> {
@@ -221,16 +235,21 @@ impl Building<'_, '_> {
         let port = backend.port.unwrap_or_default();
         let known = service.ports.iter().find(|known| known.port == port);
         let name = &service.name;
-        match known.map(|port| port.protocol) {
-            Some(Protocol::Http) => Ok(BackendTo::Service {
+        let wanted = RouteKind::of(self.route).protocol();
+        match (known.map(|port| port.protocol), wanted) {
+            (Some(found), wanted) if found == wanted => Ok(BackendTo::Service {
                 service: name.clone(),
                 port,
             }),
-            Some(Protocol::Tcp) => {
+            (Some(_), Protocol::Http) => {
                 let message = format!("port {port} of {} is not declared HTTP", shown(name));
                 Err(("port", message))
             }
-            None => Err(("port", format!("{} has no port {port}", shown(name)))),
+            (Some(_), Protocol::Tcp) => {
+                let message = format!("port {port} of {} is declared HTTP", shown(name));
+                Err(("port", message))
+            }
+            (None, _) => Err(("port", format!("{} has no port {port}", shown(name)))),
         }
     }
 

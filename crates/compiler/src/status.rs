@@ -15,6 +15,7 @@ use crate::findings::{
 };
 use crate::judge::Judged;
 use crate::policies::Placed;
+use crate::routes::is_route;
 use crate::services::Services;
 use crate::targets::Hit;
 
@@ -75,7 +76,7 @@ pub(crate) fn statuses(facts: &Facts<'_, '_>, findings: &[Finding]) -> Vec<Objec
             let policy = placed.get(&object).copied();
             let backends = unresolved.get(&object).copied();
             let mut status = one(facts, judged, object, error, policy);
-            let is_route = matches!(judged.key.kind, Kind::GRPCRoute | Kind::HTTPRoute);
+            let is_route = is_route(judged.key.kind);
             if is_route && judged.in_force.is_some() {
                 status.conditions.push(resolved_refs(backends));
             }

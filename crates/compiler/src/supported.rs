@@ -12,7 +12,7 @@ use tacit_api::workload::WorkloadSpec;
 use tacit_api::workspace::{L7, WorkspaceSpec};
 use tacit_api::{Object, Policy};
 
-use crate::routes::grpc;
+use crate::routes::{grpc, tcp};
 use crate::workspace::DEFAULT_CLUSTER;
 
 /// A field or value that this version does not enforce.
@@ -46,6 +46,7 @@ pub(crate) fn unsupported(object: &Object, cluster: &str) -> Vec<Unsupported> {
         Object::RateLimitPolicy(policy) => found.rate_limit(&policy.spec),
         Object::RetryTimeoutPolicy(policy) => found.retry_timeout(&policy.spec),
         Object::Service(service) => found.service(&service.spec),
+        Object::TCPRoute(route) => found.http_route(&tcp::as_http(&route.spec)),
         Object::Workload(workload) => found.workload(&workload.spec),
         Object::Workspace(workspace) => found.workspace(&workspace.spec, cluster),
     }

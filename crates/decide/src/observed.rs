@@ -187,6 +187,10 @@ impl Observer {
         if let RoutedTo::Forward { service, .. } = outcome {
             found.served_by.insert(service.clone());
         }
+        // A connection has no head.
+        if asked.method.is_empty() {
+            return;
+        }
         let candidates = s.route_candidates(&asked.leg.service).iter();
         let looked_at = candidates.filter_map(|one| one.conditions());
         let names = looked_at.flat_map(|one| &one.headers);

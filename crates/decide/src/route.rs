@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tacit_model::candidates::Candidates;
 use tacit_model::route::{
-    Action, Backend, BackendTo, Candidate, PathChange, PathMatch, Redirect, RouteMatch,
+    Action, Backend, BackendTo, Candidate, PathChange, PathMatch, Redirect, RouteKind, RouteMatch,
 };
-use tacit_model::tables::{Protocol, WorkloadRow};
+use tacit_model::tables::WorkloadRow;
 use tacit_model::{Dice, Namespace, Snapshot};
 
 use crate::denial::{Denial, DenialKind};
@@ -30,6 +30,20 @@ pub struct RouteHead<'a> {
     pub host: &'a str,
     /// The value of a header by its lower-case name, besides `host`; several are joined by commas.
     pub header: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl RouteHead<'_> {
+    /// Of a connection, at which the rules that connections follow look at nothing.
+    #[must_use]
+    pub fn connection() -> Self {
+        Self {
+            method: "",
+            path: "",
+            query: "",
+            host: "",
+            header: &|_| None,
+        }
+    }
 }
 
 /// Where a request to a service goes.
@@ -119,7 +133,7 @@ fn matched<'a>(
     let fits = |found: &&Candidate| {
         let conditions = found.conditions();
         conditions.is_some_and(|conditions| matches(conditions, head))
-            && (!found.route.key.is_grpc() || is_grpc(head))
+            && (holder.kind != RouteKind::Grpc || is_grpc(head))
     };
     if let Some(found) = here.find(fits) {
         return Ok(found);
@@ -128,17 +142,18 @@ fn matched<'a>(
         "no rule of the routes of {name} matches {} {}",
         head.method, head.path
     );
-    let kind = match holder.is_grpc && is_grpc(head) {
+    let kind = match holder.kind == RouteKind::Grpc && is_grpc(head) {
         true => DenialKind::NoGrpcRoute,
         false => DenialKind::NoRoute,
     };
     Err(Routed::Denied(Denial::new(kind, reason)))
 }
 
-/// True if a request to this port may follow a route: it is then to be asked for.
+/// True if a request or connection to this port may follow a route: it is then to be asked for.
 #[must_use]
 pub fn follows_routes(s: &Snapshot, parent: &ServiceTarget) -> bool {
-    parent.port.protocol == Protocol::Http && !s.route_candidates(&parent.service.name).is_empty()
+    let all = s.routes_at(&parent.service.name);
+    all.is_some_and(|all| all.has_for(parent.port.protocol))
 }
 
 /// The matches that count for this caller, the first first.
@@ -173,31 +188,28 @@ fn is_grpc_type(content_type: &str) -> bool {
 #[derive(Clone, Copy)]
 struct Holder<'a> {
     namespace: &'a Namespace,
-    is_grpc: bool,
+    kind: RouteKind,
 }
 
 /// Whose routes count for this caller: those of its own namespace (a consumer's), else those of
-/// the namespace of the service; nothing if there are none. A GRPCRoute takes the place of all
-/// other kinds at its port (GEP-1294, "Route types").
+/// the namespace of the service; nothing if there are none.
 fn holder<'a>(
     all: &Candidates,
     source: &'a WorkloadRow,
     parent: &'a ServiceTarget,
 ) -> Option<Holder<'a>> {
-    let port = parent.port.port;
+    let (port, protocol) = (parent.port.port, parent.port.protocol);
     let (own, home) = (&source.class.namespace, &parent.service.name.namespace);
-    let mut holders = [own, home].into_iter();
-    let namespace = holders.find(|namespace| all.has_of(namespace, port))?;
-    Some(Holder {
-        namespace,
-        is_grpc: all.has_grpc(namespace, port),
+    [own, home].into_iter().find_map(|namespace| {
+        let kind = all.kind_at(namespace, port, protocol)?;
+        Some(Holder { namespace, kind })
     })
 }
 
 fn counts(candidate: &Candidate, holder: Holder<'_>, port: u16) -> bool {
     let route = &candidate.route;
     route.namespace == *holder.namespace
-        && route.key.is_grpc() == holder.is_grpc
+        && route.key.kind() == holder.kind
         && route.key.port.is_none_or(|of| of == port)
 }
 

@@ -283,16 +283,23 @@ impl Explaining<'_> {
             .path
             .split_once('?')
             .unwrap_or((&question.path, ""));
-        let path = canonical(path).map_err(|error| {
-            let reason = format!("the path has no canonical form: {error}");
-            Denial::new(DenialKind::BadRequest, reason)
-        })?;
-        let head = RouteHead {
-            method: &question.method,
-            path: &path,
-            query,
-            host: &question.host,
-            header: &|name| question.headers.get(name).cloned(),
+        let is_connection = parent.port.protocol == Protocol::Tcp;
+        let path = match is_connection {
+            true => path.to_owned(),
+            false => canonical(path).map_err(|error| {
+                let reason = format!("the path has no canonical form: {error}");
+                Denial::new(DenialKind::BadRequest, reason)
+            })?,
+        };
+        let head = match is_connection {
+            true => RouteHead::connection(),
+            false => RouteHead {
+                method: &question.method,
+                path: &path,
+                query,
+                host: &question.host,
+                header: &|name| question.headers.get(name).cloned(),
+            },
         };
         let (to, by, changed) = match route(self.s, source, parent, &head, self.dice) {
             Routed::Denied(denial) => return Err(denial),

@@ -343,6 +343,30 @@ fn only_grpc_follows_a_grpc_route_and_no_other_kind_holds_beside_it() {
 }
 
 #[test]
+fn only_connections_follow_a_tcp_route() {
+    let leads = |name| vec![(vec![any()], Action::Forward(vec![to(name, 1)]))];
+    let mut world = world();
+    world.change_service("api", "shop", |row| row.ports[1].protocol = Protocol::Tcp);
+    let connected = |world: &World, ns| {
+        let (s, head) = (world.build(), RouteHead::connection());
+        short(&route(&s, caller(&s, ns), &parent(&s, 81), &head, Dice(1)))
+    };
+    let asked = |world: &World| short(&ask(&world.build(), "web", 80, &get("/"), Dice(1)));
+    world.put(row("shop", "pages", None, leads("v3")));
+    // The control: the HTTPRoute is for the port of HTTP, and nothing is for the other.
+    assert_eq!(asked(&world), "v3");
+    assert_eq!(connected(&world, "web"), "direct");
+    world.put(row_of("TCPRoute", ("shop", "bytes", None), leads("v1")));
+    world.put(row_of("TCPRoute", ("web", "own", Some(81)), leads("v2")));
+    assert_eq!(asked(&world), "v3");
+    assert_eq!(connected(&world, "web"), "v2");
+    assert_eq!(connected(&world, "shop"), "v1");
+    let none = vec![(vec![any()], Action::Forward(Vec::new()))];
+    world.put(row_of("TCPRoute", ("web", "own", Some(81)), none));
+    assert_eq!(connected(&world, "web"), "404 the rule has no backend");
+}
+
+#[test]
 fn weights_are_kept_and_broken_shares_fail() {
     let mut world = world();
     let broken = Backend {

@@ -38,6 +38,12 @@ pub(crate) fn tell(world: &mut World<'_>) {
                 "Istio has no object that limits the rate of requests, only patches of Envoy's \
                  configuration (EnvoyFilter): nothing is limited",
             ),
+            Object::TCPRoute(_) => found.field(
+                true,
+                (name, ISTIO_CANNOT, "spec"),
+                "routes are not translated: Istio reads TCPRoutes, where its alpha features are \
+                 on. Apply this one, or write a VirtualService with `tcp`",
+            ),
             Object::Mesh(mesh) => found.defaults(name, mesh.spec.defaults.as_ref()),
             Object::Workspace(workspace) => found.defaults(name, workspace.spec.defaults.as_ref()),
             Object::AccessPolicy(_) | Object::Service(_) | Object::Workload(_) => {}

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::names::Namespace;
-use crate::route::{Candidate, PathMatch};
+use crate::route::{Candidate, PathMatch, RouteKind};
+use crate::tables::Protocol;
 
 /// Every match at a parent.
 ///
@@ -18,8 +19,8 @@ pub struct Candidates {
     /// Indexes of `all`.
     exact: HashMap<Arc<str>, Vec<usize>>,
     prefix: HashMap<Arc<str>, Vec<usize>>,
-    /// Whose routes there are, at which port, and whether they are GRPCRoutes.
-    holders: BTreeSet<(Option<u16>, Namespace, bool)>,
+    /// Whose routes there are, at which port, and of which kinds.
+    holders: BTreeSet<(Option<u16>, Namespace, RouteKind)>,
 }
 
 impl Candidates {
@@ -30,7 +31,7 @@ impl Candidates {
         let mut found = Self::default();
         for (index, candidate) in all.iter().enumerate() {
             let route = &candidate.route;
-            let holder = (route.key.port, route.namespace.clone(), route.key.is_grpc());
+            let holder = (route.key.port, route.namespace.clone(), route.key.kind());
             found.holders.insert(holder);
             let Some(conditions) = candidate.conditions() else {
                 continue;
@@ -51,21 +52,37 @@ impl Candidates {
         &self.all
     }
 
-    /// True if a namespace has a route at this port.
+    /// True if some route is for ports of this protocol.
     #[must_use]
-    pub fn has_of(&self, namespace: &Namespace, port: u16) -> bool {
-        self.has(namespace, port, false) || self.has_grpc(namespace, port)
+    pub fn has_for(&self, protocol: Protocol) -> bool {
+        let mut kinds = self.holders.iter().map(|(.., kind)| kind);
+        kinds.any(|kind| kind.protocol() == protocol)
     }
 
-    /// True if a namespace has a GRPCRoute at this port: its other routes do not count there.
+    /// The kind of route that counts for a namespace at a port; nothing if it has no route there.
     #[must_use]
-    pub fn has_grpc(&self, namespace: &Namespace, port: u16) -> bool {
-        self.has(namespace, port, true)
+    pub fn kind_at(
+        &self,
+        namespace: &Namespace,
+        port: u16,
+        protocol: Protocol,
+    ) -> Option<RouteKind> {
+        let has = |port, kind| self.holders.contains(&(port, namespace.clone(), kind));
+        let kinds = match protocol {
+            Protocol::Http => &[RouteKind::Grpc, RouteKind::Http][..],
+            Protocol::Tcp => &[RouteKind::Tcp][..],
+        };
+        let here = |kind: &&RouteKind| has(None, **kind) || has(Some(port), **kind);
+        kinds.iter().find(here).copied()
     }
 
-    fn has(&self, namespace: &Namespace, port: u16, is_grpc: bool) -> bool {
-        let has = |port| self.holders.contains(&(port, namespace.clone(), is_grpc));
-        has(None) || has(Some(port))
+    /// Those that count at a port for somebody, the one that comes first first.
+    pub fn holding(&self, port: u16, protocol: Protocol) -> impl Iterator<Item = &Candidate> {
+        self.all.iter().filter(move |found| {
+            let route = &found.route;
+            let kind = || self.kind_at(&route.namespace, port, protocol);
+            route.key.port.is_none_or(|of| of == port) && kind() == Some(route.key.kind())
+        })
     }
 
     /// Those whose path fits a canonical one, the one that comes first first.

@@ -1,7 +1,7 @@
-//! Routing of HTTP requests inside the mesh: the rules of one route at one parent Service.
+//! Routing of requests and connections inside the mesh: the rules of a route at one parent Service.
 //!
-//! Words and meanings are those of the Gateway API (HTTPRoute and GRPCRoute with a Service as
-//! parent, GEP-1294).
+//! Words and meanings are those of the Gateway API (HTTPRoute, GRPCRoute and TCPRoute with a
+//! Service as parent, GEP-1294). The one match of a TCPRoute's rule looks at nothing.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::names::{Namespace, ServiceName};
 use crate::provenance::{ObjectRef, Provenance};
 use crate::resilience::Layer;
+use crate::tables::Protocol;
 
 /// Which rows of a route: one for each parent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,11 +25,49 @@ pub struct RouteKey {
 }
 
 impl RouteKey {
-    /// True for a GRPCRoute: only requests of gRPC follow it, and at a port where one holds no
-    /// other kind of the same namespace counts (GEP-1294, "Route types").
+    /// What follows it.
+    #[must_use]
+    pub fn kind(&self) -> RouteKind {
+        RouteKind::of(&self.route)
+    }
+
+    /// True for a GRPCRoute: only requests of gRPC follow it.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
-        &*self.route.kind == "GRPCRoute"
+        self.kind() == RouteKind::Grpc
+    }
+}
+
+/// What follows a route. Of those at one port the first kind alone counts for a namespace
+/// (GEP-1294, "Route types").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteKind {
+    /// Requests of gRPC.
+    Grpc,
+    /// Requests.
+    Http,
+    /// Connections.
+    Tcp,
+}
+
+impl RouteKind {
+    /// Of a route.
+    #[must_use]
+    pub fn of(route: &ObjectRef) -> Self {
+        match &*route.kind {
+            "GRPCRoute" => Self::Grpc,
+            "TCPRoute" => Self::Tcp,
+            _ => Self::Http,
+        }
+    }
+
+    /// At ports of which protocol it holds.
+    #[must_use]
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Grpc | Self::Http => Protocol::Http,
+            Self::Tcp => Protocol::Tcp,
+        }
     }
 }
 

@@ -186,11 +186,7 @@ impl<'w> Reference<'w> {
             Routed::Direct => (Vec::new(), None),
             Routed::Forward { rule, ways, .. } => (ways.clone(), Some(rule.clone())),
         };
-        let mut seen = Received {
-            path: request.path.clone(),
-            canonical: request.canonical.clone(),
-            host: request.host.clone(),
-        };
+        let mut seen = Received::of(request, &request.path, &request.host);
         let mut target = (request.service.clone(), request.port);
         if rule.is_some() {
             match ways.get(request.pick % ways.len().max(1)) {
@@ -203,11 +199,7 @@ impl<'w> Reference<'w> {
                 }) => {
                     let (key, port) = service.rsplit_once(':').unwrap_or((service, ""));
                     target = (key.to_owned(), port.parse().unwrap_or_default());
-                    seen = Received {
-                        path: path.clone(),
-                        canonical: Some(path.clone()),
-                        host: host.clone(),
-                    };
+                    seen = Received::of(request, path, host);
                 }
             }
         }
@@ -247,4 +239,18 @@ pub(crate) struct Received {
     pub(crate) path: String,
     pub(crate) canonical: Option<String>,
     pub(crate) host: String,
+}
+
+impl Received {
+    /// What a rule writes is canonical.
+    fn of(request: &Request, path: &str, host: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            canonical: match path == request.path {
+                true => request.canonical.clone(),
+                false => Some(path.to_owned()),
+            },
+            host: host.to_owned(),
+        }
+    }
 }

@@ -154,6 +154,10 @@ mutations! {
     PlainFollowsGrpc,
     /// GRPCRoutes refuse with statuses of HTTP.
     GrpcRefusedInHttp,
+    /// Connections follow no route.
+    ConnectionsUnrouted,
+    /// A TCPRoute counts at a port of HTTP.
+    TcpRouteAtHttp,
     /// HTTPRoutes count beside GRPCRoutes.
     HttpBesideGrpc,
     /// A match of a GRPCRoute with a method is no closer.

@@ -1,4 +1,4 @@
-//! HTTPRoutes and GRPCRoutes with a Service as parent, as the Gateway API has them.
+//! HTTPRoutes, GRPCRoutes and TCPRoutes with a Service as parent, as the Gateway API has them.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -29,26 +29,31 @@ impl<'w> Reference<'w> {
         let mut called = ports
             .items()
             .filter(|one| one.at("port").number() == Some(port));
-        let has_routes = self.routes().any(|route| {
+        let is_http = called.any(declares_http);
+        let has_routes = self.routes_for(is_http).any(|route| {
             let mut known = ports.items().filter_map(|one| one.at("port").number());
             known.any(|port| is_attached(route, parent, port))
         });
-        if !called.any(declares_http) || !has_routes {
+        if !has_routes || (!is_http && self.is_wrong(Mutation::ConnectionsUnrouted)) {
             return Routed::Direct;
         }
-        let Some(path) = &request.canonical else {
-            return Routed::BadPath;
+        let path = match (is_http, &request.canonical) {
+            (true, None) => return Routed::BadPath,
+            (true, Some(path)) => path,
+            // Bytes are as they were sent.
+            (false, _) => &request.path,
         };
-        let routes = self.applicable(parent, port, &request.caller.namespace);
+        let routes = self.applicable((parent, port, is_http), &request.caller.namespace);
         if routes.is_empty() {
             return Routed::Direct;
         }
         let mut matches: Vec<Match<'_, 'w>> = routes
             .iter()
             .flat_map(|route| matches_of(route))
-            .filter(|one| match is_grpc(one.route) {
-                true => self.matches_grpc(one.conditions, path, request),
-                false => self.matches(one.conditions, path, request),
+            .filter(|one| match one.route.kind {
+                "GRPCRoute" => self.matches_grpc(one.conditions, path, request),
+                "TCPRoute" => true,
+                _ => self.matches(one.conditions, path, request),
             })
             .collect();
         matches.sort_by(|a, b| match is_grpc(a.route) {
@@ -81,14 +86,26 @@ impl<'w> Reference<'w> {
         }
     }
 
-    /// Of both kinds.
+    /// Of all kinds.
     pub(crate) fn routes(&self) -> impl Iterator<Item = &Object<'w>> {
-        self.of_kind("GRPCRoute").chain(self.of_kind("HTTPRoute"))
+        let of_requests = self.of_kind("GRPCRoute").chain(self.of_kind("HTTPRoute"));
+        of_requests.chain(self.of_kind("TCPRoute"))
+    }
+
+    /// Those that are for ports of HTTP, or for others.
+    fn routes_for(&self, is_http: bool) -> impl Iterator<Item = &Object<'w>> {
+        let everywhere = self.is_wrong(Mutation::TcpRouteAtHttp);
+        self.routes()
+            .filter(move |route| is_tcp(route) != is_http || (is_tcp(route) && everywhere))
     }
 
     /// The routes that count for a caller, of one kind: a GRPCRoute leaves no other.
-    fn applicable(&self, parent: &Object<'_>, port: i64, caller: &str) -> Vec<&Object<'w>> {
-        let mut all = self.of_namespace(parent, port, caller);
+    fn applicable(
+        &self,
+        (parent, port, is_http): (&Object<'_>, i64, bool),
+        caller: &str,
+    ) -> Vec<&Object<'w>> {
+        let mut all = self.of_namespace((parent, port, is_http), caller);
         let has_grpc = all.iter().any(|route| is_grpc(route));
         if has_grpc && !self.is_wrong(Mutation::HttpBesideGrpc) {
             all.retain(|route| is_grpc(route));
@@ -98,9 +115,13 @@ impl<'w> Reference<'w> {
 
     /// The routes that count for a caller: those of its own namespace (a consumer's), else those
     /// of the namespace of the Service.
-    fn of_namespace(&self, parent: &Object<'_>, port: i64, caller: &str) -> Vec<&Object<'w>> {
+    fn of_namespace(
+        &self,
+        (parent, port, is_http): (&Object<'_>, i64, bool),
+        caller: &str,
+    ) -> Vec<&Object<'w>> {
         let attached = || {
-            let all = self.routes();
+            let all = self.routes_for(is_http);
             all.filter(|route| is_attached(route, parent, port))
         };
         if self.is_wrong(Mutation::ConsumerForEverybody) {
@@ -292,7 +313,7 @@ impl<'w> Reference<'w> {
         let port = backend.at("port").number();
         let resolves = self.service(&key).is_some_and(|service| {
             let mut ports = service.spec.at("ports").items();
-            ports.any(|one| one.at("port").number() == port && declares_http(one))
+            ports.any(|one| one.at("port").number() == port && declares_http(one) != is_tcp(route))
         });
         if !resolves {
             return (!self.is_wrong(Mutation::BrokenLeftOut)).then_some(self.unusable(route));
@@ -308,6 +329,10 @@ impl<'w> Reference<'w> {
 
 fn is_grpc(route: &Object<'_>) -> bool {
     route.kind == "GRPCRoute"
+}
+
+fn is_tcp(route: &Object<'_>) -> bool {
+    route.kind == "TCPRoute"
 }
 
 /// True for a call of gRPC.

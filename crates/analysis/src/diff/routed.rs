@@ -1,5 +1,5 @@
-//! Requests to a port with routes in two states: where they go, what is changed on the way, how
-//! long they may take, and who lets them in.
+//! Requests and connections to a port with routes in two states: where they go, what is changed on
+//! the way, how long they may take, and who lets them in.
 //!
 //! Callers of the mesh follow the routes; others have no client half and reach the service itself.
 
@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tacit_decide::resilience::effective;
 use tacit_model::route::{Candidate, RouteRow};
-use tacit_model::tables::Protocol;
 use tacit_model::{Locality, Namespace, Provenance, Snapshot};
 
 use super::callers::Sort;
@@ -30,19 +29,19 @@ use way::Way;
 /// without a limit a few headers of many values would take hours.
 const REQUESTS: usize = 20_000;
 
-/// True if requests to the port follow routes in one of the states.
+/// True if what comes to the port follows routes in one of the states.
 pub(super) fn is_routed(both: Both<'_>, old: &To, new: &To) -> bool {
     let sides = both.states().into_iter().zip([old, new]);
-    sides.into_iter().any(|(state, to)| {
-        to.1.protocol == Protocol::Http && !candidates(&state.snapshot, to).is_empty()
-    })
+    sides
+        .into_iter()
+        .any(|(state, to)| !candidates(&state.snapshot, to).is_empty())
 }
 
-/// Every match of a route at the port, whoever it holds for.
+/// Every match of a route that counts at the port, whoever it holds for.
 fn candidates<'a>(s: &'a Snapshot, to: &To) -> Vec<&'a Candidate> {
-    let all = s.route_candidates(&to.0.name).iter();
-    let here = all.filter(|found| found.route.key.port.is_none_or(|port| port == to.1.port));
-    here.collect()
+    let (port, protocol) = (to.1.port, to.1.protocol);
+    let all = s.routes_at(&to.0.name).into_iter();
+    all.flat_map(|all| all.holding(port, protocol)).collect()
 }
 
 /// What becomes of requests besides where their backends are.

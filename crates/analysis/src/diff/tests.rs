@@ -336,6 +336,45 @@ fn check_route(change: impl Fn(String) -> String, expected: &Expect) {
 }
 
 #[test]
+fn connections_that_go_elsewhere() {
+    let mesh = "\
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: shop}
+spec: {selector: {app: db}, ports: [{name: raw, port: 5432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: next, namespace: shop}
+spec: {selector: {app: next}, ports: [{name: raw, port: 5432}]}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: db, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: db}]
+  rules:
+  - backendRefs: [{name: db, port: 5432, weight: 3}, {name: next, port: 5432}]
+";
+    let told = |after: &str| render(&diff(&compiled(&[mesh]), &compiled(&[after])));
+    assert_eq!(told(mesh), "");
+    expect![[r#"
+        db.shop:5432 Rerouted
+        3/4 db.shop:5432 + 1/4 next.shop:5432 => 4/5 db.shop:5432 + 1/5 next.shop:5432
+        0.yaml:17:5
+    "#]]
+    .assert_eq(&told(&mesh.replace("weight: 3", "weight: 4")));
+    // Without the route.
+    let (services, _) = mesh.rsplit_once("---").unwrap();
+    expect![[r#"
+        db.shop:5432 Rerouted
+        3/4 db.shop:5432 + 1/4 next.shop:5432 => db.shop:5432
+        0.yaml:17:5
+    "#]]
+    .assert_eq(&told(services));
+}
+
+#[test]
 fn changed_routes() {
     let change = |mesh: String| {
         mesh.replace("weight: 95", "weight: 90")

@@ -36,6 +36,7 @@ fn every_kind_and_field_reads() {
             "Service/shop/payments",
             "HTTPRoute/shop/payments",
             "GRPCRoute/shop/payments",
+            "TCPRoute/shop/ledger",
         ]
     );
     for kind in Kind::ALL {

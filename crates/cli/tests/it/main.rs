@@ -25,5 +25,6 @@ mod rates;
 mod readme;
 mod routes;
 mod support;
+mod tcp_routes;
 mod translate;
 mod wrong_input;

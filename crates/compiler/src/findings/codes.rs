@@ -323,6 +323,10 @@ codes! {
     ROUTE_GIVES_PORT = "TCT1808", Warning, "Route gives way at a port",
         "A GRPCRoute of the same namespace holds at one of the ports that this route is for.",
         "Name the ports of both with `port`, if that is what is meant.";
+    HTTP_UNDER_ROUTE = "TCT1809", Warning, "Route of connections at a port that is HTTP",
+        "Only connections to ports that are not HTTP follow a TCPRoute: requests are routed one by \
+         one.",
+        "Write an HTTPRoute, or give the port of the Service an appProtocol of tcp.";
     OTHER_OWNER = "TCT1901", Error, "Object of another owner",
         "Each object is written either in the directory or over the API, and this one is written \
          in both.",

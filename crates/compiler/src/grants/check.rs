@@ -369,6 +369,7 @@ pub(crate) fn targeting(object: &Object) -> Option<Targeting<'_>> {
         | Object::HTTPRoute(_)
         | Object::Mesh(_)
         | Object::Service(_)
+        | Object::TCPRoute(_)
         | Object::Workload(_)
         | Object::Workspace(_) => None,
     }

@@ -10,6 +10,7 @@ pub(super) type Answers = [&'static str; 2];
 
 pub(super) const IN_HTTP: Answers = ["404", "500"];
 pub(super) const IN_GRPC: Answers = ["with UNIMPLEMENTED", "with UNAVAILABLE"];
+pub(super) const IN_TCP: Answers = ["by closing the connection"; 2];
 
 pub(super) fn check(report: &mut Report<'_>, spec: &HTTPRouteSpec, answers: Answers) {
     if spec.rules.is_none() {

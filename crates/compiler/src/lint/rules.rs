@@ -91,6 +91,7 @@ fn enforced(placed: &Placed<'_>) -> Option<AccessRow> {
         | Object::RateLimitPolicy(_)
         | Object::RetryTimeoutPolicy(_)
         | Object::Service(_)
+        | Object::TCPRoute(_)
         | Object::Workload(_)
         | Object::Workspace(_) => None,
     }

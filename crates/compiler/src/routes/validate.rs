@@ -7,10 +7,10 @@ use tacit_api::http_route::{
     BackendRef, Filter, FilterType, HTTPRouteSpec, HeaderModifier, NamedMatch, PathMatchType,
     PathModifier, PathModifierType, Redirect, RouteMatch, RouteRule, Timeouts, UrlRewrite,
 };
-use tacit_api::{GRPCRouteSpec, Located, Object};
+use tacit_api::{GRPCRouteSpec, Located, Object, TCPRouteSpec};
 use tacit_model::finding::Finding;
 
-use super::grpc;
+use super::{grpc, tcp};
 use crate::access::{is_host, plain_path};
 use crate::findings::{
     BAD_TEXT, CONTRADICTION, MISSING_FIELD, NO_EFFECT, NO_TARGET, OUT_OF_RANGE, Report,
@@ -47,6 +47,15 @@ pub(crate) fn validate_grpc(object: &Located<Object>, spec: &GRPCRouteSpec) -> V
     grpc::check(&mut report, spec);
     let mut findings = report.findings;
     findings.extend(validate(object, &grpc::as_http(spec)));
+    findings
+}
+
+/// Checks a TCPRoute by itself. Errors keep it out of force.
+pub(crate) fn validate_tcp(object: &Located<Object>, spec: &TCPRouteSpec) -> Vec<Finding> {
+    let mut report = Report::new(object);
+    tcp::check(&mut report, spec);
+    let mut findings = report.findings;
+    findings.extend(validate(object, &tcp::as_http(spec)));
     findings
 }
 

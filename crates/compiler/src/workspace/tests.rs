@@ -87,6 +87,7 @@ fn with_world(test: impl FnOnce(&Tenants<'_>, &[&Service], &MeshSpec)) {
             Object::AccessPolicy(_)
             | Object::FailoverPolicy(_)
             | Object::GRPCRoute(_)
+            | Object::TCPRoute(_)
             | Object::HTTPRoute(_)
             | Object::Mesh(_)
             | Object::RateLimitPolicy(_)

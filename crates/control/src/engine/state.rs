@@ -233,6 +233,7 @@ pub(crate) fn mesh_spec(objects: &BTreeMap<ObjectKey, Held>) -> Option<&MeshSpec
             | Object::RateLimitPolicy(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Service(_)
+            | Object::TCPRoute(_)
             | Object::Workload(_)
             | Object::Workspace(_) => None,
         })

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use tacit_decide::record::Leg;
 use tacit_decide::retry::{RetryDecision, TryOutcome};
+use tacit_decide::route::follows_routes;
 use tacit_decide::state::InFlight;
 use tacit_decide::{
-    Ask, Choice, Decider, Denial, Destination, DialPermit, ServiceTarget, WorkloadTarget,
-    destination,
+    Ask, Choice, Decider, Denial, DenialKind, Destination, DialPermit, RouteHead, Routed,
+    ServiceTarget, WorkloadTarget, destination,
 };
 use tacit_http::{ClientHalf, Dial, DialAsk, serve_client_half};
 use tacit_model::Snapshot;
 use tacit_model::event::{Ending, Fault, Party, Reporter};
 use tacit_model::resilience::Resilience;
+use tacit_model::route::Candidate;
 use tacit_model::tables::{Protocol, ServiceRow, WorkloadRow};
 use tacit_transport::dial::Phase;
 use tacit_transport::hbone::OpenRequest;
@@ -81,7 +83,7 @@ pub(crate) async fn serve(context: &Rc<Context>, local: &Arc<Local>, stream: Tcp
         Destination::Workload(target) if target.protocol == Protocol::Http => {
             out.http(record, stream).await;
         }
-        Destination::Service(target) => out.to_service(&target, record, stream).await,
+        Destination::Service(target) => out.to_service(target, record, stream).await,
         Destination::Workload(target) => out.to_workload(&target, record, stream).await,
     }
 }
@@ -158,6 +160,16 @@ struct Outbound<'a> {
     source: Arc<WorkloadRow>,
 }
 
+/// Where the routes of a service lead a connection.
+struct Way {
+    /// What was called: timeouts, retries and budget are its own.
+    parent: ServiceTarget,
+    /// What serves it.
+    target: ServiceTarget,
+    /// The rule that it follows.
+    by: Option<Candidate>,
+}
+
 /// What a service has to know of a connection that is open or failed.
 struct Chosen {
     service: Arc<ServiceRow>,
@@ -185,17 +197,23 @@ impl Outbound<'_> {
         serve_client_half(stream, half, stop).await;
     }
 
-    /// A connection of bytes to a service: a failed connect is tried again elsewhere, nothing
-    /// else is.
-    async fn to_service(&self, target: &ServiceTarget, mut record: Record, stream: Stream) {
-        record.service = Some(target.service.name.clone());
+    /// A connection of bytes to a service, or where its routes lead: a failed connect is tried
+    /// again elsewhere, nothing else is.
+    async fn to_service(&self, parent: ServiceTarget, mut record: Record, stream: Stream) {
+        record.service = Some(parent.service.name.clone());
+        let way = match self.follow(parent, &record) {
+            Ok(way) => way,
+            Err(denial) => return deny(self.context, record, stream, denial),
+        };
+        record.service = Some(way.target.service.name.clone());
+        let parent = &way.parent.service;
         let policy = self
             .decider(&record)
-            .effective(&target.service, None, &self.source);
+            .effective(parent, way.by.as_ref(), &self.source);
         let limits = RelayLimits {
             idle: idle_of(&policy),
         };
-        match self.open(target, &policy, &mut record).await {
+        match self.open(&way, &policy, &mut record).await {
             Ok((opened, chosen)) => {
                 self.learn(&record, &chosen, &TryOutcome::Status(200));
                 self.pass(record, stream, Ok(opened), limits).await;
@@ -214,9 +232,38 @@ impl Outbound<'_> {
         }
     }
 
+    /// Asks the routes of a service, if it has some for connections.
+    fn follow(&self, parent: ServiceTarget, record: &Record) -> Result<Way, Denial> {
+        let direct = |parent: ServiceTarget| Way {
+            target: parent.clone(),
+            parent,
+            by: None,
+        };
+        if !follows_routes(&self.snapshot, &parent) {
+            return Ok(direct(parent));
+        }
+        let (head, dice) = (RouteHead::connection(), self.context.dice());
+        let decider = self.decider(record);
+        match decider.route(&self.source, &parent, &head, dice) {
+            Routed::Denied(denial) => Err(denial),
+            Routed::Direct => Ok(direct(parent)),
+            Routed::Forward { to, by, .. } => Ok(Way {
+                parent,
+                target: to,
+                by: Some(by),
+            }),
+            // The compiler makes no such rule.
+            Routed::Redirect { by, .. } => Err(Denial {
+                kind: DenialKind::BrokenRoute,
+                reason: "a connection cannot be redirected".to_owned(),
+                by: by.rule().map(|rule| rule.from.clone()),
+            }),
+        }
+    }
+
     async fn open(
         &self,
-        target: &ServiceTarget,
+        way: &Way,
         policy: &Resilience,
         record: &mut Record,
     ) -> Result<(Stream, Chosen), NotOpened> {
@@ -224,8 +271,8 @@ impl Outbound<'_> {
         let id = Arc::clone(&record.id);
         let leg = Leg {
             source: self.source.name.clone(),
-            service: target.service.name.clone(),
-            rule: None,
+            service: way.parent.service.name.clone(),
+            rule: way.by.as_ref().map(Into::into),
         };
         let now = shared.now();
         let decider = self.context.decider(&self.snapshot, &id);
@@ -235,8 +282,8 @@ impl Outbound<'_> {
         loop {
             let ask = Ask {
                 source: &self.source,
-                service: &target.service,
-                port: &target.port,
+                service: &way.target.service,
+                port: &way.target.port,
                 tried: &tried,
                 control_stale: shared.control_is_silent(),
             };

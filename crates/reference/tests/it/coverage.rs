@@ -170,7 +170,7 @@ fn table() -> BTreeMap<&'static str, &'static str> {
 }
 
 /// The sources of the API's fields.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     include_str!("../../../api/src/access.rs"),
     include_str!("../../../api/src/failover.rs"),
     include_str!("../../../api/src/grpc_route.rs"),
@@ -180,6 +180,7 @@ const SOURCES: [&str; 11] = [
     include_str!("../../../api/src/rate_limit.rs"),
     include_str!("../../../api/src/retry_timeout.rs"),
     include_str!("../../../api/src/service.rs"),
+    include_str!("../../../api/src/tcp_route.rs"),
     include_str!("../../../api/src/workload.rs"),
     include_str!("../../../api/src/workspace.rs"),
 ];

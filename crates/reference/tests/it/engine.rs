@@ -197,44 +197,33 @@ impl Engine {
         if !follows_routes(s, parent) {
             return direct();
         }
-        let Some(path) = &request.canonical else {
-            answer.routed = Routed::BadPath;
-            return None;
-        };
-        let head = RouteHead {
-            method: &request.method,
-            path,
-            query: &request.query,
-            host: &request.host,
-            header: &|name| request.headers.get(name).cloned(),
+        let header = |name: &str| request.headers.get(name).cloned();
+        let (path, head) = match (parent.port.protocol, &request.canonical) {
+            // Its bytes are as they were sent.
+            (Protocol::Tcp, _) => (&request.path, RouteHead::connection()),
+            (Protocol::Http, None) => {
+                answer.routed = Routed::BadPath;
+                return None;
+            }
+            (Protocol::Http, Some(path)) => {
+                let head = RouteHead {
+                    method: &request.method,
+                    path,
+                    query: &request.query,
+                    host: &request.host,
+                    header: &header,
+                };
+                (path, head)
+            }
         };
         let all = every(s, source, parent, &head);
         let all: Vec<EngineRouted> = all.into_iter().map(|(_, routed)| routed).collect();
-        match &all[0] {
-            EngineRouted::Direct => return direct(),
-            EngineRouted::Denied(denial) if denial.kind == DenialKind::NoRoute => {
-                answer.routed = Routed::NotFound;
-                return None;
-            }
-            EngineRouted::Denied(denial) if denial.kind == DenialKind::NoGrpcRoute => {
-                answer.routed = Routed::Unimplemented;
-                return None;
-            }
-            EngineRouted::Redirect {
-                by,
-                status,
-                location,
-            } => {
-                answer.routed = Routed::Redirect {
-                    rule: by
-                        .rule()
-                        .map_or_else(String::new, |rule| rule.from.to_string()),
-                    status: *status,
-                    location: location.clone(),
-                };
-                return None;
-            }
-            EngineRouted::Denied(_) | EngineRouted::Forward { .. } => {}
+        if matches!(&all[0], EngineRouted::Direct) {
+            return direct();
+        }
+        if let Some(routed) = ended(&all[0]) {
+            answer.routed = routed;
+            return None;
         }
         answer.routed = forward(&all, request, path);
         match &all[request.pick % all.len()] {
@@ -483,6 +472,29 @@ fn learn(s: &Snapshot, state: &State, ill: &tacit_reference::Ill) {
     let endpoint = SocketAddr::new(workload.address, ill.port);
     for _ in 0..ill.times {
         state.on_result(s, service, endpoint, &outcome, NOW);
+    }
+}
+
+/// What a client half answers itself, but for a backend that does not resolve.
+fn ended(routed: &EngineRouted) -> Option<Routed> {
+    match routed {
+        EngineRouted::Denied(denial) => match denial.kind {
+            DenialKind::NoRoute => Some(Routed::NotFound),
+            DenialKind::NoGrpcRoute => Some(Routed::Unimplemented),
+            _ => None,
+        },
+        EngineRouted::Redirect {
+            by,
+            status,
+            location,
+        } => Some(Routed::Redirect {
+            rule: by
+                .rule()
+                .map_or_else(String::new, |rule| rule.from.to_string()),
+            status: *status,
+            location: location.clone(),
+        }),
+        EngineRouted::Direct | EngineRouted::Forward { .. } => None,
     }
 }
 

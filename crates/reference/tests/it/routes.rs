@@ -35,6 +35,38 @@ pub(crate) fn grpc_route(random: &mut Random, (namespace, name): (&str, &str)) -
     object("GRPCRoute", (namespace, name), json!({}), spec.done())
 }
 
+/// At the ports that are not HTTP.
+pub(crate) fn tcp_route(random: &mut Random, (namespace, name): (&str, &str)) -> Value {
+    let mut spec = Fields::default();
+    spec.put("parentRefs", [parent(random, namespace)]);
+    let rule = |random: &mut Random| {
+        let mut rule = Fields::default();
+        rule.maybe(random, 3, "name", |_| "one");
+        if !random.one_in(8) {
+            let count = 1 + random.below(3);
+            let backends: Vec<Value> = (0..count).map(|_| raw_backend(random)).collect();
+            rule.put("backendRefs", backends);
+        }
+        rule.done()
+    };
+    let mut rules = vec![rule(random)];
+    if random.one_in(4) {
+        let mut other = rule(random);
+        other["name"] = "two".into();
+        rules.push(other);
+    }
+    spec.put("rules", rules);
+    object("TCPRoute", (namespace, name), json!({}), spec.done())
+}
+
+fn raw_backend(random: &mut Random) -> Value {
+    let mut backend = backend(random);
+    if !random.one_in(6) {
+        backend["port"] = 9000.into();
+    }
+    backend
+}
+
 fn grpc_rule(random: &mut Random, index: usize) -> Value {
     let mut rule = Fields::default();
     rule.maybe(random, 2, "name", |_| ["one", "two", "three"][index]);

@@ -64,6 +64,7 @@ pub(crate) fn object(
     let version = match kind {
         "Service" => "v1",
         "GRPCRoute" | "HTTPRoute" => "gateway.networking.k8s.io/v1",
+        "TCPRoute" => "gateway.networking.k8s.io/v1alpha2",
         _ => "tacit.dev/v1alpha1",
     };
     let mut metadata = Fields::default();
@@ -138,6 +139,7 @@ fn documents(random: &mut Random) -> Vec<Document> {
         ("FailoverPolicy", 1, 6),
         ("GRPCRoute", 0, 3),
         ("HTTPRoute", 1, 5),
+        ("TCPRoute", 0, 3),
         ("RateLimitPolicy", 1, 6),
         ("RetryTimeoutPolicy", 3, 10),
     ] {
@@ -154,6 +156,7 @@ fn documents(random: &mut Random) -> Vec<Document> {
                 "FailoverPolicy" => policies::failover(random, key),
                 "GRPCRoute" => routes::grpc_route(random, key),
                 "HTTPRoute" => routes::route(random, key),
+                "TCPRoute" => routes::tcp_route(random, key),
                 "RateLimitPolicy" => policies::rate(random, key),
                 _ => policies::retry(random, key),
             }));
@@ -235,7 +238,7 @@ fn refused(kind: &str, mut document: Value) -> Value {
     let (field, value) = match kind {
         "AccessPolicy" => ("priority", json!(1)),
         "FailoverPolicy" => ("limit", json!({"maxExtraLoadPercent": 50})),
-        "GRPCRoute" | "HTTPRoute" => ("rules", json!([])),
+        "GRPCRoute" | "HTTPRoute" | "TCPRoute" => ("rules", json!([])),
         "Mesh" => ("network", json!("n1")),
         "RateLimitPolicy" => ("limits", json!([])),
         "RetryTimeoutPolicy" => ("hedge", json!({"max": 1})),
