@@ -1,9 +1,15 @@
 //! Routes: tables of cases.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tacit_decide::{Destination, RouteHead, Routed, ServiceTarget, destination, route};
+use tacit_decide::observed::{Observed, Observer};
+use tacit_decide::record::{Decision, Entry, Record};
+use tacit_decide::replay::again;
+use tacit_decide::{
+    Decider, Destination, RouteHead, Routed, ServiceTarget, State, destination, route,
+};
 use tacit_model::route::{
     Action, Backend, BackendTo, Changes, PathChange, PathMatch, Redirect, RouteKey, RouteMatch,
     RouteRow, RouteRule,
@@ -364,6 +370,75 @@ fn only_connections_follow_a_tcp_route() {
     let none = vec![(vec![any()], Action::Forward(Vec::new()))];
     world.put(row_of("TCPRoute", ("web", "own", Some(81)), none));
     assert_eq!(connected(&world, "web"), "404 the rule has no backend");
+}
+
+/// What a client half of `web` decides for a connection to port 81 and a request to port 80.
+fn told(s: &Arc<Snapshot>) -> Vec<Record> {
+    let (state, all) = (State::new(), RefCell::new(Vec::new()));
+    let log = |entry: Entry| all.borrow_mut().push(entry.record);
+    let source = caller(s, "web");
+    let decide = |id: &str, port: u16, head: &RouteHead<'_>| {
+        let id = id.into();
+        let decider = Decider {
+            snapshot: s,
+            state: &state,
+            id: &id,
+            log: Some(&log),
+        };
+        drop(decider.destination(([240, 0, 0, 1], port).into()));
+        let parent = parent(s, port);
+        let Routed::Forward { by, .. } = decider.route(source, &parent, head, Dice(1)) else {
+            panic!("it is forwarded");
+        };
+        drop(decider.effective(&parent.service, Some(&by), source));
+    };
+    decide("bytes", 81, &RouteHead::connection());
+    let head = RouteHead {
+        method: "GET",
+        path: "/a",
+        ..RouteHead::connection()
+    };
+    decide("request", 80, &head);
+    all.into_inner()
+}
+
+#[test]
+fn a_connection_is_routed_again_from_its_record() {
+    let leads = |name| vec![(vec![any()], Action::Forward(vec![to(name, 1)]))];
+    let mut world = world();
+    world.change_service("api", "shop", |row| row.ports[1].protocol = Protocol::Tcp);
+    world.put(row_of("TCPRoute", ("shop", "bytes", None), leads("v1")));
+    world.put(row("shop", "pages", None, leads("v3")));
+    let s = Arc::new(world.build());
+    let records = told(&s);
+    assert_eq!(records.len(), 6);
+    for record in &records {
+        assert_eq!(again(&s, record).unwrap(), *record);
+    }
+    // The control: where another route is in force, one of them comes out otherwise.
+    world.put(row_of("TCPRoute", ("shop", "bytes", None), leads("v2")));
+    let other = Arc::new(world.build());
+    let differs = |record: &&Record| again(&other, record).unwrap() != **record;
+    let different: Vec<&Record> = records.iter().filter(differs).collect();
+    assert!(matches!(
+        different[..],
+        [Record {
+            decision: Decision::Route(_),
+            ..
+        }]
+    ));
+
+    // Put together again, only the request has a head.
+    let (mut observer, mut heads) = (Observer::default(), BTreeMap::new());
+    let mut tell = |one| match one {
+        Observed::Call(call) => drop(heads.insert(call.port, call.head.is_some())),
+        other => panic!("{other:?}"),
+    };
+    for record in &records {
+        observer.add(&s, record, &mut tell);
+    }
+    observer.end(&mut tell);
+    assert_eq!(heads, BTreeMap::from([(80, true), (81, false)]));
 }
 
 #[test]
