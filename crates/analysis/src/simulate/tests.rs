@@ -208,3 +208,61 @@ spec: {selector: {app: db}, ports: [{name: http, port: 80, targetPort: 8080}]}
         v2.shop east/us-east/us-east-1b: east/us-east/us-east-1a 1000000/1 => no endpoint of service v2.shop can serve port 80: own cluster: 0 of 1 usable, 1 unreachable!
         v2.shop HTTPRoute/edge/db spec.rules[0] 1/1 payments.shop:80 east/us-east/us-east-1b: east/us-east/us-east-1b 1000000/1 => east/us-east/us-east-1b 1000000/1"#]].assert_eq(&lines.join("\n"));
 }
+
+/// Connections follow routes of their own, and of two kinds at one port only the first counts.
+#[test]
+fn only_routes_that_hold_are_followed() {
+    let routes = "\
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: db, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: db}]
+  rules: [{backendRefs: [{name: db, port: 5432, weight: 3}, {name: next, port: 5432}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: next, namespace: shop}
+spec: {selector: {app: db}, ports: [{name: raw, port: 5432}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: calls, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: payments, port: 80}]
+  rules: [{backendRefs: [{name: payments, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: pages, namespace: shop}
+spec:
+  parentRefs: [{group: '', kind: Service, name: payments}]
+  rules: [{backendRefs: [{name: payments, port: 80}]}]
+";
+    let told = |text: &str| {
+        let text = render(&simulate(&compiled(&[text]), &down(&["zone=us-east-1a"])));
+        let legs = text.lines().filter(|line| line.contains("us-east-1b:"));
+        let legs = legs.filter_map(|line| line.split(" east/").next());
+        legs.map(|leg| format!("{leg}\n")).collect::<String>()
+    };
+    expect![[r#"
+        db.shop TCPRoute/shop/db spec.rules[0] 3/4 db.shop:5432
+        db.shop TCPRoute/shop/db spec.rules[0] 1/4 next.shop:5432
+        next.shop
+        payments.shop GRPCRoute/shop/calls spec.rules[0] 1/1 payments.shop:80
+    "#]]
+    .assert_eq(&told(&(mesh() + routes)));
+    // The control: without the GRPCRoute the HTTPRoute holds at the port.
+    let (other, rest) = routes
+        .split_once("---\napiVersion: gateway.networking.k8s.io/v1\n")
+        .unwrap();
+    let (_, pages) = rest.split_once("---\n").unwrap();
+    expect![[r#"
+        db.shop TCPRoute/shop/db spec.rules[0] 3/4 db.shop:5432
+        db.shop TCPRoute/shop/db spec.rules[0] 1/4 next.shop:5432
+        next.shop
+        payments.shop HTTPRoute/shop/pages spec.rules[0] 1/1 payments.shop:80
+    "#]]
+    .assert_eq(&told(&(mesh() + other + "---\n" + pages)));
+}
