@@ -117,6 +117,7 @@ impl Compiled {
                 | Object::Service(_)
                 | Object::Workspace(_) => true,
                 Object::FailoverPolicy(_)
+                | Object::FaultPolicy(_)
                 | Object::GRPCRoute(_)
                 | Object::HTTPRoute(_)
                 | Object::RateLimitPolicy(_)

@@ -25,6 +25,7 @@
 //!   their shares, the answers that rules give, what is changed on the way, timeouts and tries by
 //!   rule, and who lets in what arrives, each as the backend sees it.
 //!
+//! * **Faults** on purpose are told by port: whom they befall is chance.
 //! * **Rates** of requests are told by port: how much of them is left is no part of a state.
 //!
 //! Not covered: calls to a workload by its own address, and the speed with which shares move.
@@ -42,6 +43,7 @@ use crate::compiled::{Compiled, Line};
 
 mod access;
 mod callers;
+mod faults;
 mod limits;
 mod observed;
 mod requests;
@@ -201,6 +203,7 @@ fn compare_port(
 ) {
     protocol(to.destination, &to.old.1, &to.new.1, found);
     rates(both, to, found);
+    faults::compare(both, to, callers, found);
     routes::compare(both, to, found);
     if routed::is_routed(both, to.old, to.new) {
         routed::compare(both, to, callers, found);

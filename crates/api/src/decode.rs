@@ -500,3 +500,4 @@ impl Skip for String {}
 impl Skip for u16 {}
 impl Skip for u32 {}
 impl Skip for DurationText {}
+impl Skip for TimeText {}

@@ -10,6 +10,7 @@ mod tree;
 
 pub mod access;
 pub mod failover;
+pub mod fault;
 pub mod grpc_route;
 pub mod http_route;
 pub mod mesh;
@@ -30,6 +31,7 @@ pub mod workspace;
 
 pub use access::{AccessPolicy, AccessPolicySpec};
 pub use failover::{FailoverPolicy, FailoverPolicySpec};
+pub use fault::{FaultPolicy, FaultPolicySpec};
 pub use grpc_route::{GRPCRoute, GRPCRouteSpec};
 pub use http_route::{HTTPRoute, HTTPRouteSpec};
 pub use mesh::{Mesh, MeshSpec};

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::access::AccessPolicy;
 use crate::decode::{Decode, Decoder};
 use crate::failover::FailoverPolicy;
+use crate::fault::FaultPolicy;
 use crate::grpc_route::GRPCRoute;
 use crate::http_route::HTTPRoute;
 use crate::mesh::Mesh;
@@ -153,6 +154,7 @@ macro_rules! kinds {
 kinds! {
     AccessPolicy: API_VERSION, true;
     FailoverPolicy: API_VERSION, true;
+    FaultPolicy: API_VERSION, true;
     GRPCRoute: "gateway.networking.k8s.io/v1", true;
     HTTPRoute: "gateway.networking.k8s.io/v1", true;
     Mesh: API_VERSION, false;

@@ -313,6 +313,18 @@ pub(crate) fn attach_to(class: &mut ClassRow, policy: &PolicyName, hits: &[Hit])
 /// Ports of services, by name.
 pub(crate) type ServicePorts = BTreeMap<ServiceName, Vec<ServicePort>>;
 
+/// The first port of these services in whose bytes there are no requests.
+pub(crate) fn opaque_of<'h>(
+    hit: &'h BTreeSet<ServiceName>,
+    ports: &ServicePorts,
+) -> Option<(&'h ServiceName, u16)> {
+    hit.iter().find_map(|name| {
+        let mut ports = ports.get(name)?.iter();
+        let opaque = ports.find(|port| port.protocol == Protocol::Tcp)?;
+        Some((name, opaque.port))
+    })
+}
+
 /// Conditions on requests without `ports`: each is a place where requests must be visible.
 pub(crate) fn needs_http(spec: &AccessPolicySpec) -> impl Iterator<Item = String> + '_ {
     operations(spec).filter_map(|(at, to)| {

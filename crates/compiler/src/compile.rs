@@ -31,7 +31,7 @@ use crate::services::{self, Services};
 use crate::state::{Entry, Inputs};
 use crate::status::{Facts, statuses};
 use crate::targets::{Hit, Resolver};
-use crate::{Ranges, failover, rate_limit, routes};
+use crate::{Ranges, failover, fault, rate_limit, routes};
 
 /// What inputs compile to. A copy is some pointers.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +132,7 @@ fn everything(
     let mentioned = Mentioned::new(&mesh.index, selectors);
     let (workloads, of_ports, troubled) =
         endpoints::workload_rows(&mesh.index, &mentioned, &given, &mesh.settings, inputs);
-    let services = services::build(&mesh, &placed, &resolver, &given);
+    let services = services::build(&mesh, &placed, &resolver, &given, inputs.now);
     let routes = routes::build(&judged, &placed, &resolver, &services);
     let classes = classes(&mesh.index, &workloads, &services, &placed);
     let services_of = |row: &WorkloadRow| classes.get(&row.class).map(|class| &class.services);
@@ -158,7 +158,7 @@ fn everything(
             &mesh, &facts, classes, tenancies, inputs.now,
         ))
     });
-    let (grants, wake_at) = run_grants(&mesh, inputs.now);
+    let (grants, wake_at) = run_grants(&mesh, inputs.now, services.fault_ends);
     let kept = Kept::new(&mesh, &facts, mentioned, &given, troubled);
     let compiled = Compiled {
         findings: by_object(findings),
@@ -317,6 +317,11 @@ fn of_policies(mesh: &Mesh<'_>, facts: &Facts<'_, '_>) -> Vec<Finding> {
                 let dangling = failover::dangling(version, &parts, home, hit, &known, &endpoints);
                 findings.extend(dangling);
             }
+            Object::FaultPolicy(_) => {
+                let none = BTreeSet::new();
+                let hit = services.hit.get(&policy.object).unwrap_or(&none);
+                findings.extend(fault::opaque(version, hit, &mesh.ports));
+            }
             Object::RateLimitPolicy(_) => {
                 let none = BTreeSet::new();
                 let hit = services.hit.get(&policy.object).unwrap_or(&none);
@@ -363,15 +368,16 @@ fn overridden(
     Some(at(version, OVERRIDDEN, "", message, None))
 }
 
-/// The run grants that hold now, and when the next of them ends.
-fn run_grants(mesh: &Mesh<'_>, now: i64) -> (Vec<RunGrantRow>, Option<i64>) {
+/// The run grants that hold now, and when the next of them ends, or something else does before.
+fn run_grants(mesh: &Mesh<'_>, now: i64, other: Option<i64>) -> (Vec<RunGrantRow>, Option<i64>) {
     let subjects = mesh.settings.spec.and_then(|spec| spec.subjects.as_deref());
     let tenants = mesh.world.tenants();
     let now = u64::try_from(now).unwrap_or(0);
     let mut rows = tenants.run_grants(subjects.unwrap_or_default(), &mesh.index.namespaces);
     rows.retain(|row| row.until.is_none_or(|until| until > now));
     let next = rows.iter().filter_map(|row| row.until).min();
-    (rows, next.and_then(|until| i64::try_from(until).ok()))
+    let next = next.and_then(|until| i64::try_from(until).ok());
+    (rows, next.into_iter().chain(other).min())
 }
 
 fn instead(judged: &[Judged<'_>]) -> OrdMap<ObjectKey, Instead> {

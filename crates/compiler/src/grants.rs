@@ -252,6 +252,7 @@ impl<'a> World<'a> {
                 Object::Workspace(_) => workspaces.push(object),
                 Object::AccessPolicy(_)
                 | Object::FailoverPolicy(_)
+                | Object::FaultPolicy(_)
                 | Object::RateLimitPolicy(_)
                 | Object::RetryTimeoutPolicy(_) => policies.push(object),
                 Object::GRPCRoute(_)
@@ -552,6 +553,7 @@ fn is_policy(kind: Kind) -> bool {
     match kind {
         Kind::AccessPolicy
         | Kind::FailoverPolicy
+        | Kind::FaultPolicy
         | Kind::RateLimitPolicy
         | Kind::RetryTimeoutPolicy => true,
         Kind::GRPCRoute

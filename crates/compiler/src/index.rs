@@ -124,6 +124,7 @@ impl<'a> Index<'a> {
             }
             Object::AccessPolicy(_)
             | Object::FailoverPolicy(_)
+            | Object::FaultPolicy(_)
             | Object::Mesh(_)
             | Object::RateLimitPolicy(_)
             | Object::RetryTimeoutPolicy(_)

@@ -15,7 +15,9 @@ use crate::mesh::{self, Settings};
 use crate::state::{Entry, Inputs};
 use crate::supported::unsupported;
 use crate::workspace::DEFAULT_CLUSTER;
-use crate::{access, endpoints, failover, grants, rate_limit, retry_timeout, routes, values};
+use crate::{
+    access, endpoints, failover, fault, grants, rate_limit, retry_timeout, routes, values,
+};
 
 /// One object with the version that counts.
 #[derive(Debug)]
@@ -236,6 +238,7 @@ fn validate(object: &Located<Object>, cluster: &str) -> Vec<Finding> {
         Object::GRPCRoute(route) => routes::validate_grpc(object, &route.spec),
         Object::HTTPRoute(route) => routes::validate(object, &route.spec),
         Object::Mesh(mesh) => mesh::validate(object, &mesh.spec),
+        Object::FaultPolicy(policy) => fault::validate(object, &policy.spec),
         Object::RateLimitPolicy(policy) => rate_limit::validate(object, &policy.spec),
         Object::RetryTimeoutPolicy(policy) => retry_timeout::validate(object, &policy.spec),
         Object::Service(service) => endpoints::validate_service(object, &service.spec),
@@ -268,6 +271,7 @@ fn names(report: &mut Report<'_>, object: &Located<Object>) {
             }),
         Kind::AccessPolicy
         | Kind::FailoverPolicy
+        | Kind::FaultPolicy
         | Kind::GRPCRoute
         | Kind::HTTPRoute
         | Kind::Mesh

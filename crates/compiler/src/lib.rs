@@ -12,6 +12,7 @@ mod compile;
 pub mod delta;
 mod endpoints;
 mod failover;
+mod fault;
 pub mod findings;
 pub mod grants;
 mod index;

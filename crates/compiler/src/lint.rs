@@ -15,9 +15,9 @@ use tacit_model::{Locality, Namespace, ObjectRef, ServiceAccount};
 use crate::compile::Mesh;
 use crate::findings::{LISTED_TWICE, Report, object_ref};
 use crate::policies::Placed;
-use crate::retry_timeout;
 use crate::routes::{grpc, tcp};
 use crate::status::Facts;
+use crate::{fault, retry_timeout};
 
 mod access;
 mod callers;
@@ -117,6 +117,10 @@ fn of_object(world: &World<'_, '_>, object: &Located<Object>) -> Vec<Finding> {
         }
         Object::HTTPRoute(route) => routes::check(&mut report, &route.spec, routes::IN_HTTP),
         Object::Mesh(mesh) => defaults(&mut report, world, mesh.spec.defaults.as_ref()),
+        Object::FaultPolicy(policy) => {
+            targets(&mut report, &policy.spec);
+            fault::ended(&mut report, &policy.spec, world.now);
+        }
         Object::RateLimitPolicy(policy) => targets(&mut report, &policy.spec),
         Object::RetryTimeoutPolicy(policy) => {
             targets(&mut report, &policy.spec);

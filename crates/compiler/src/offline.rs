@@ -69,6 +69,7 @@ fn node_of(written: &Written) -> Option<NodeName> {
             Object::Workload(workload) => workload.spec.node.as_str().try_into().ok(),
             Object::AccessPolicy(_)
             | Object::FailoverPolicy(_)
+            | Object::FaultPolicy(_)
             | Object::GRPCRoute(_)
             | Object::HTTPRoute(_)
             | Object::Mesh(_)

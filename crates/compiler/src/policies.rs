@@ -55,6 +55,7 @@ fn is_policy(kind: Kind) -> bool {
     match kind {
         Kind::AccessPolicy
         | Kind::FailoverPolicy
+        | Kind::FaultPolicy
         | Kind::RateLimitPolicy
         | Kind::RetryTimeoutPolicy => true,
         Kind::GRPCRoute
@@ -125,6 +126,7 @@ fn reject_opaque(
             access::opaque_ports(version, &policy.spec, &hits, ports)
         }
         Object::FailoverPolicy(_)
+        | Object::FaultPolicy(_)
         | Object::GRPCRoute(_)
         | Object::HTTPRoute(_)
         | Object::Mesh(_)
@@ -172,6 +174,7 @@ fn deny(judged: &mut Judged<'_>) -> Broken {
     let audits = |version: &&Located<Object>| match &version.value {
         Object::AccessPolicy(policy) => access::mode(&policy.spec) == Mode::Audit,
         Object::FailoverPolicy(_)
+        | Object::FaultPolicy(_)
         | Object::GRPCRoute(_)
         | Object::HTTPRoute(_)
         | Object::Mesh(_)
@@ -225,6 +228,10 @@ impl Placed<'_> {
             }
             Object::FailoverPolicy(policy) => {
                 (policy.spec.enforcement, policy.spec.priority, false)
+            }
+            Object::FaultPolicy(policy) => {
+                let spec = &policy.spec;
+                (spec.enforcement, spec.priority, spec.from.is_some())
             }
             Object::RateLimitPolicy(policy) => {
                 (policy.spec.enforcement, policy.spec.priority, false)

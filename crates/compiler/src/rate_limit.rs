@@ -8,12 +8,11 @@ use tacit_api::rate_limit::{RateKey as WrittenKey, RateKeyType, RateLimitPolicyS
 use tacit_api::{Located, Object, Policy, rate_limit as written};
 use tacit_model::finding::Finding;
 use tacit_model::rate::{RateKey, RateLimit, RateLimits};
-use tacit_model::tables::Protocol;
 use tacit_model::{ObjectRef, ServiceName};
 
 use crate::access::ServicePorts;
 use crate::findings::{BAD_TEXT, CONTRADICTION, OPAQUE_RATE, OUT_OF_RANGE, Report};
-use crate::{targets, values};
+use crate::{access, targets, values};
 
 /// Most limits of one policy: each request is compared with each.
 const MOST_LIMITS: usize = 8;
@@ -126,11 +125,7 @@ pub(crate) fn opaque(
     hit: &BTreeSet<ServiceName>,
     ports: &ServicePorts,
 ) -> Option<Finding> {
-    let (name, port) = hit.iter().find_map(|name| {
-        let mut ports = ports.get(name)?.iter();
-        let opaque = ports.find(|port| port.protocol == Protocol::Tcp)?;
-        Some((name, opaque.port))
-    })?;
+    let (name, port) = access::opaque_of(hit, ports)?;
     let message = format!("port {port} of Service {name} is not known to be HTTP");
     let mut report = Report::new(version);
     report.say(OPAQUE_RATE, "spec.limits", message);

@@ -26,15 +26,7 @@ const MOST_PER_SECOND: u32 = 100_000;
 pub(crate) fn validate(object: &Located<Object>, spec: &RetryTimeoutPolicySpec) -> Vec<Finding> {
     let mut report = Report::new(object);
     targets::validate(&mut report, spec.targeting());
-    values::callers(&mut report, "spec.from", spec.from.as_deref());
-    for (index, from) in spec.from.iter().flatten().enumerate() {
-        if from.unauthenticated == Some(true) {
-            let field = format!("spec.from[{index}].unauthenticated");
-            let message = "the mesh's own callers, for whom this kind is, are authenticated";
-            let fix = Some("remove the field".to_owned());
-            report.add(CONTRADICTION, &field, message.to_owned(), fix);
-        }
-    }
+    values::client_callers(&mut report, spec.from.as_deref());
     check(
         &mut report,
         "spec",

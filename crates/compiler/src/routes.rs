@@ -38,6 +38,7 @@ pub(crate) fn spec(object: &Object) -> Option<Cow<'_, HTTPRouteSpec>> {
         Object::TCPRoute(route) => Some(Cow::Owned(tcp::as_http(&route.spec))),
         Object::AccessPolicy(_)
         | Object::FailoverPolicy(_)
+        | Object::FaultPolicy(_)
         | Object::Mesh(_)
         | Object::RateLimitPolicy(_)
         | Object::RetryTimeoutPolicy(_)

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tacit_api::mesh::Defaults;
+use tacit_api::policy::Callers;
 use tacit_api::rate_limit::RateLimitPolicySpec;
 use tacit_api::{Kind, Object};
+use tacit_model::access::From;
+use tacit_model::fault::FaultLayer;
 use tacit_model::resilience::Layer;
 use tacit_model::tables::ServiceRow;
 use tacit_model::{Namespace, ObjectRef, ServiceName};
@@ -17,14 +20,14 @@ use crate::findings::object_ref;
 use crate::policies::Placed;
 use crate::targets::{Closeness, Resolver};
 use crate::workspace::Owner;
-use crate::{rate_limit, retry_timeout, values};
+use crate::{fault, rate_limit, retry_timeout, values};
 
 /// One RetryTimeoutPolicy, or the `defaults` of a Mesh or Workspace, at one service.
 struct RetrySource<'a> {
     rank: Rank,
     parts: retry_timeout::Parts<'a>,
     object: ObjectRef,
-    callers: Option<Vec<tacit_model::access::From>>,
+    callers: Option<Vec<From>>,
 }
 
 /// A layer and its place among others.
@@ -49,6 +52,22 @@ struct RateSource<'a> {
     object: ObjectRef,
 }
 
+/// One FaultPolicy at one service.
+struct FaultSource {
+    rank: Rank,
+    layer: FaultLayer,
+    object: ObjectRef,
+}
+
+/// All that is written about one service.
+#[derive(Default)]
+struct Sources<'a> {
+    retries: Vec<RetrySource<'a>>,
+    failovers: Vec<FailoverSource<'a>>,
+    rates: Vec<RateSource<'a>>,
+    faults: Vec<FaultSource>,
+}
+
 /// The rows, and which policies lose what at which service.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
@@ -58,20 +77,21 @@ pub(crate) struct Services {
     pub(crate) losses: BTreeMap<ServiceName, Vec<Loss>>,
     /// Services that each policy hits.
     pub(crate) hit: BTreeMap<ObjectRef, BTreeSet<ServiceName>>,
+    /// When the next FaultPolicy ends, in seconds since 1970.
+    pub(crate) fault_ends: Option<i64>,
 }
 
-/// Builds the rows of the services that have an address.
+/// Builds the rows of the services that have an address, as of `now` (seconds since 1970).
 pub(crate) fn build(
     mesh: &Mesh<'_>,
     placed: &[Placed<'_>],
     resolver: &Resolver<'_, '_>,
     given: &Given,
+    now: i64,
 ) -> Services {
     let mut services = Services::default();
     let names: BTreeSet<ServiceName> = given.services.keys().cloned().collect();
-    let mut retries: BTreeMap<ServiceName, Vec<RetrySource<'_>>> = BTreeMap::new();
-    let mut failovers: BTreeMap<ServiceName, Vec<FailoverSource<'_>>> = BTreeMap::new();
-    let mut rates: BTreeMap<ServiceName, Vec<RateSource<'_>>> = BTreeMap::new();
+    let mut all: BTreeMap<ServiceName, Sources<'_>> = BTreeMap::new();
     for policy in placed
         .iter()
         .filter(|policy| policy.kind != Kind::AccessPolicy)
@@ -84,49 +104,23 @@ pub(crate) fn build(
             .hit
             .insert(policy.object.clone(), hit.keys().cloned().collect());
         for (service, closeness) in hit {
-            let rank = claim.rank(closeness);
-            if let Some(source) = retry_source(policy, rank.clone()) {
-                retries.entry(service).or_default().push(source);
-            } else if let Some(source) = failover_source(policy, rank.clone()) {
-                failovers.entry(service).or_default().push(source);
-            } else if let Some(source) = rate_source(policy, rank) {
-                rates.entry(service).or_default().push(source);
-            }
+            let sources = all.entry(service).or_default();
+            sources.add(policy, claim.rank(closeness), now);
         }
     }
     for name in names {
-        let mut retries = retries.remove(&name).unwrap_or_default();
-        let mut failovers = failovers.remove(&name).unwrap_or_default();
-        let mut rates = rates.remove(&name).unwrap_or_default();
-        for (defaults, object, standing) in defaults(mesh, &name.namespace) {
-            let rank = defaults_rank(object.clone(), standing);
-            retries.push(RetrySource {
-                rank: rank.clone(),
-                parts: retry_timeout::Parts::of_defaults(defaults),
-                object: object.clone(),
-                callers: None,
-            });
-            failovers.push(FailoverSource {
-                rank,
-                parts: failover::Parts::of_defaults(defaults),
-                object,
-                home: name.namespace.clone(),
-            });
-        }
-        retries.sort_by(|a, b| a.rank.cmp(&b.rank));
-        failovers.sort_by(|a, b| a.rank.cmp(&b.rank));
-        rates.sort_by(|a, b| a.rank.cmp(&b.rank));
-        let lost = retry_losses(&retries)
-            .into_iter()
-            .chain(failover_losses(&failovers))
-            .chain(rate_losses(&rates));
-        services.losses.insert(name.clone(), lost.collect());
-        let ranked = layers(&retries);
+        let mut sources = all.remove(&name).unwrap_or_default();
+        sources.add_defaults(mesh, &name.namespace);
+        sources.sort();
+        services.losses.insert(name.clone(), sources.losses());
+        let ranked = layers(&sources.retries);
         let resilience = ranked.iter().map(|ranked| ranked.layer.clone()).collect();
-        if let Some(mut row) = row(mesh, given, name.clone(), resilience, &failovers) {
-            // `limits` go whole: those of the first policy are all that hold.
-            let first = rates.first();
-            row.rate = first.map(|source| rate_limit::limits(&source.object, source.spec));
+        if let Some(row) = row(mesh, given, name.clone(), resilience, sources) {
+            let ends = row
+                .faults
+                .iter()
+                .filter_map(|layer| i64::try_from(layer.until).ok());
+            services.fault_ends = ends.chain(services.fault_ends).min();
             services.ranked.insert(name.clone(), ranked);
             services.rows.insert(name, row);
         }
@@ -134,18 +128,72 @@ pub(crate) fn build(
     services
 }
 
+impl<'a> Sources<'a> {
+    /// Adds a policy that hits the service.
+    fn add(&mut self, policy: &Placed<'a>, rank: Rank, now: i64) {
+        if let Some(source) = retry_source(policy, rank.clone()) {
+            self.retries.push(source);
+        } else if let Some(source) = failover_source(policy, rank.clone()) {
+            self.failovers.push(source);
+        } else if let Some(source) = rate_source(policy, rank.clone()) {
+            self.rates.push(source);
+        } else if let Some(source) = fault_source(policy, rank, now) {
+            self.faults.push(source);
+        }
+    }
+
+    /// Adds the `defaults` that hold in the namespace of the service.
+    fn add_defaults(&mut self, mesh: &'a Mesh<'_>, namespace: &Namespace) {
+        for (defaults, object, standing) in defaults(mesh, namespace) {
+            let rank = defaults_rank(object.clone(), standing);
+            self.retries.push(RetrySource {
+                rank: rank.clone(),
+                parts: retry_timeout::Parts::of_defaults(defaults),
+                object: object.clone(),
+                callers: None,
+            });
+            self.failovers.push(FailoverSource {
+                rank,
+                parts: failover::Parts::of_defaults(defaults),
+                object,
+                home: namespace.clone(),
+            });
+        }
+    }
+
+    fn sort(&mut self) {
+        self.retries.sort_by(|a, b| a.rank.cmp(&b.rank));
+        self.failovers.sort_by(|a, b| a.rank.cmp(&b.rank));
+        self.rates.sort_by(|a, b| a.rank.cmp(&b.rank));
+        self.faults.sort_by(|a, b| a.rank.cmp(&b.rank));
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        let lost = retry_losses(&self.retries)
+            .into_iter()
+            .chain(failover_losses(&self.failovers))
+            .chain(rate_losses(&self.rates))
+            .chain(fault_losses(&self.faults));
+        lost.collect()
+    }
+}
+
 fn retry_source<'a>(policy: &Placed<'a>, rank: Rank) -> Option<RetrySource<'a>> {
     let Object::RetryTimeoutPolicy(found) = &policy.in_force?.value else {
         return None;
     };
-    let own = &policy.name.namespace;
-    let callers = found.spec.from.as_ref();
     Some(RetrySource {
         rank,
         parts: retry_timeout::Parts::of(&found.spec),
         object: policy.object.clone(),
-        callers: callers.map(|list| list.iter().map(|one| values::from(one, own)).collect()),
+        callers: callers(policy, found.spec.from.as_deref()),
     })
+}
+
+/// The callers that a policy is for; absent: all.
+fn callers(policy: &Placed<'_>, written: Option<&[Callers]>) -> Option<Vec<From>> {
+    let own = &policy.name.namespace;
+    written.map(|list| list.iter().map(|one| values::from(one, own)).collect())
 }
 
 fn failover_source<'a>(policy: &Placed<'a>, rank: Rank) -> Option<FailoverSource<'a>> {
@@ -167,6 +215,18 @@ fn rate_source<'a>(policy: &Placed<'a>, rank: Rank) -> Option<RateSource<'a>> {
     Some(RateSource {
         rank,
         spec: &found.spec,
+        object: policy.object.clone(),
+    })
+}
+
+fn fault_source(policy: &Placed<'_>, rank: Rank, now: i64) -> Option<FaultSource> {
+    let Object::FaultPolicy(found) = &policy.in_force?.value else {
+        return None;
+    };
+    let callers = callers(policy, found.spec.from.as_deref());
+    Some(FaultSource {
+        rank,
+        layer: fault::layer(&policy.object, &found.spec, callers, now)?,
         object: policy.object.clone(),
     })
 }
@@ -221,6 +281,15 @@ fn rate_losses(sources: &[RateSource<'_>]) -> Vec<Loss> {
     losses(&sources.iter().map(contribution).collect::<Vec<_>>())
 }
 
+fn fault_losses(sources: &[FaultSource]) -> Vec<Loss> {
+    let contribution = |source: &FaultSource| Contribution {
+        object: source.object.clone(),
+        fields: fault::fields_of(&source.layer),
+        for_everybody: source.layer.callers.is_none(),
+    };
+    losses(&sources.iter().map(contribution).collect::<Vec<_>>())
+}
+
 /// The layers that say something, in the order of the sources.
 fn layers(sources: &[RetrySource<'_>]) -> Vec<Ranked> {
     let says = |source: &&RetrySource<'_>| !retry_timeout::fields_of(&source.parts).is_empty();
@@ -259,10 +328,11 @@ fn row(
     given: &Given,
     name: ServiceName,
     resilience: Vec<Layer>,
-    failovers: &[FailoverSource<'_>],
+    sources: Sources<'_>,
 ) -> Option<ServiceRow> {
     let entry = mesh.index.services.get(&name)?;
-    let candidates: Vec<Candidate<'_>> = failovers
+    let candidates: Vec<Candidate<'_>> = sources
+        .failovers
         .iter()
         .map(|source| Candidate {
             parts: source.parts,
@@ -274,12 +344,19 @@ fn row(
     let wish = entry.service.spec.traffic_distribution.as_deref();
     let usable = |to: &ServiceName| *to != name && given.services.contains_key(to);
     let failover = failover::resolve(&candidates, failover::distribution(wish, &own), &usable);
+    let rates = sources.rates.first();
     Some(ServiceRow {
         address: *given.services.get(&name)?,
         ports: mesh.ports.get(&name)?.clone(),
         resilience,
         failover,
-        rate: None,
+        // `limits` go whole: those of the first policy are all that hold.
+        rate: rates.map(|source| rate_limit::limits(&source.object, source.spec)),
+        faults: sources
+            .faults
+            .into_iter()
+            .map(|found| found.layer)
+            .collect(),
         name,
     })
 }

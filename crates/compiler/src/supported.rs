@@ -2,6 +2,7 @@
 
 use tacit_api::access::AccessPolicySpec;
 use tacit_api::failover::{FailoverPolicySpec, Signal, Step};
+use tacit_api::fault::FaultPolicySpec;
 use tacit_api::http_route::{FilterType, HTTPRouteSpec, MatchType, PathMatchType, RouteRule};
 use tacit_api::mesh::{Defaults, MeshSpec};
 use tacit_api::policy::{Callers, Targeting};
@@ -43,6 +44,7 @@ pub(crate) fn unsupported(object: &Object, cluster: &str) -> Vec<Unsupported> {
             let own = mesh.spec.cluster.as_deref().unwrap_or(DEFAULT_CLUSTER);
             found.mesh(&mesh.spec, own);
         }
+        Object::FaultPolicy(policy) => found.fault(&policy.spec),
         Object::RateLimitPolicy(policy) => found.rate_limit(&policy.spec),
         Object::RetryTimeoutPolicy(policy) => found.retry_timeout(&policy.spec),
         Object::Service(service) => found.service(&service.spec),
@@ -111,6 +113,11 @@ impl Found {
                 self.field(to.headers.is_some(), &format!("{at}.to[{index}].headers"));
             }
         }
+    }
+
+    fn fault(&mut self, spec: &FaultPolicySpec) {
+        self.targets(spec.targeting(), false);
+        self.callers(spec.from.as_deref(), "spec.from");
     }
 
     fn rate_limit(&mut self, spec: &RateLimitPolicySpec) {

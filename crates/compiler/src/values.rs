@@ -196,6 +196,19 @@ pub(crate) fn callers(report: &mut Report<'_>, field: &str, list: Option<&[Calle
     }
 }
 
+/// Checks `from` of a policy that callers' own nodes enforce.
+pub(crate) fn client_callers(report: &mut Report<'_>, list: Option<&[Callers]>) {
+    callers(report, "spec.from", list);
+    for (index, from) in list.unwrap_or_default().iter().enumerate() {
+        if from.unauthenticated == Some(true) {
+            let field = format!("spec.from[{index}].unauthenticated");
+            let message = "the mesh's own callers, for whom this kind is, are authenticated";
+            let fix = Some("remove the field".to_owned());
+            report.add(CONTRADICTION, &field, message.to_owned(), fix);
+        }
+    }
+}
+
 fn entry(report: &mut Report<'_>, at: &str, callers: &Callers) {
     let Callers {
         namespaces,

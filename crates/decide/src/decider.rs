@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tacit_model::fault::Injected;
 use tacit_model::rate::{RateKey, RateLimits};
 use tacit_model::resilience::Resilience;
 use tacit_model::route::Candidate;
@@ -19,13 +20,14 @@ use crate::denial::Denial;
 use crate::destination::{
     Destination, ServiceTarget, WorkloadTarget, destination, permit_workload,
 };
+use crate::fault;
 use crate::offline::{self, Freshness};
 use crate::permit::{DialPermit, ForwardPermit, InspectPermit, RequestPermit};
 use crate::rate::{self, Header};
 use crate::record::{
     BeginAsked, Begun, ChooseAsked, Chosen, ConnectionAsked, Decided, Decision, Entry, Forward,
-    LearnAsked, Leg, LimitAsked, RateAsked, Rated, Record, RequestAsked, RouteAsked, TryAsked,
-    TryDecided, WorkloadAsked,
+    InjectAsked, LearnAsked, Leg, LimitAsked, RateAsked, Rated, Record, RequestAsked, RouteAsked,
+    TryAsked, TryDecided, WorkloadAsked,
 };
 use crate::resilience;
 use crate::retry::{Progress, RetryDecision, TryLimit, TryOutcome, after_try_seen};
@@ -190,6 +192,32 @@ impl Decider<'_> {
             })
         });
         progress
+    }
+
+    /// See [`fault::inject`]. Nothing is told where no policy makes failures.
+    #[must_use]
+    pub fn inject(
+        &self,
+        service: &ServiceRow,
+        source: &WorkloadRow,
+        now: Now,
+        dice: Dice,
+    ) -> Injected {
+        if service.faults.is_empty() {
+            return Injected::default();
+        }
+        let injected = fault::inject(self.snapshot, service, source, now, dice);
+        self.tell(|| {
+            Decision::Inject(Decided {
+                asked: InjectAsked {
+                    leg: leg(&source.name, &service.name),
+                    now,
+                    dice,
+                },
+                outcome: injected.clone(),
+            })
+        });
+        injected
     }
 
     /// See [`crate::choose`].

@@ -12,6 +12,7 @@ pub mod decider;
 pub mod denial;
 pub mod destination;
 mod failover;
+pub mod fault;
 pub mod health;
 mod matching;
 pub mod observed;

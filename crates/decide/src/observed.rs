@@ -139,6 +139,7 @@ impl Observer {
             },
             Decision::Admit(_)
             | Decision::AfterTry(_)
+            | Decision::Inject(_)
             | Decision::Learn(_)
             | Decision::Rate(_)
             | Decision::TryLimit(_) => {}

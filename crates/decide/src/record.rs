@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tacit_model::fault::Injected;
 use tacit_model::resilience::Resilience;
 use tacit_model::route::{Candidate, RouteKey};
 use tacit_model::tables::Protocol;
@@ -68,6 +69,8 @@ pub enum Decision {
     Destination(Decided<SocketAddr, Went>),
     /// Which timeouts and retries hold?
     Effective(Decided<Leg, Resilience>),
+    /// Is a failure made of it on purpose?
+    Inject(Decided<InjectAsked, Injected>),
     /// What does an outcome say of its endpoint?
     Learn(Decided<LearnAsked, StateView>),
     /// Whom may a call by address dial?
@@ -82,7 +85,7 @@ pub enum Decision {
 
 impl Decision {
     /// All kinds, as they are written.
-    pub const KINDS: [&str; 13] = [
+    pub const KINDS: [&str; 14] = [
         "admit",
         "after_try",
         "authorize_connection",
@@ -91,6 +94,7 @@ impl Decision {
         "choose",
         "destination",
         "effective",
+        "inject",
         "learn",
         "permit_workload",
         "rate",
@@ -111,6 +115,7 @@ impl Decision {
             | Self::Begin(_)
             | Self::Destination(_)
             | Self::Effective(_)
+            | Self::Inject(_)
             | Self::Learn(_)
             | Self::PermitWorkload(_)
             | Self::Rate(_)
@@ -130,6 +135,7 @@ impl Decision {
             Self::Choose(_) => "choose",
             Self::Destination(_) => "destination",
             Self::Effective(_) => "effective",
+            Self::Inject(_) => "inject",
             Self::Learn(_) => "learn",
             Self::PermitWorkload(_) => "permit_workload",
             Self::Rate(_) => "rate",
@@ -224,6 +230,14 @@ impl From<&Routed> for RoutedTo {
             },
         }
     }
+}
+
+/// What [`crate::fault::inject`] is asked. There is no such record where no policy makes failures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InjectAsked {
+    pub leg: Leg,
+    pub now: Now,
+    pub dice: Dice,
 }
 
 /// What [`Progress::begin`] is asked.

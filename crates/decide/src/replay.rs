@@ -15,8 +15,8 @@ use crate::decider::Decider;
 use crate::destination::{ServiceTarget, WorkloadTarget};
 use crate::permit::{InspectPermit, RequestPermit};
 use crate::record::{
-    BeginAsked, ChooseAsked, Decision, Entry, LearnAsked, Leg, LimitAsked, RateAsked, Record,
-    RequestAsked, RouteAsked, RuleRef, TryAsked, WorkloadAsked,
+    BeginAsked, ChooseAsked, Decision, Entry, InjectAsked, LearnAsked, Leg, LimitAsked, RateAsked,
+    Record, RequestAsked, RouteAsked, RuleRef, TryAsked, WorkloadAsked,
 };
 use crate::resilience;
 use crate::route::RouteHead;
@@ -58,6 +58,7 @@ pub fn again(snapshot: &Arc<Snapshot>, record: &Record) -> Result<Record, Unfit>
         | Decision::AuthorizeRequest(_)
         | Decision::Destination(_)
         | Decision::Effective(_)
+        | Decision::Inject(_)
         | Decision::PermitWorkload(_)
         | Decision::Route(_)
         | Decision::TryLimit(_) => &nothing,
@@ -104,6 +105,11 @@ impl Replay<'_> {
                 let (source, service) = self.ends(&decided.asked)?;
                 let by = self.rule(&decided.asked)?;
                 drop(self.decider.effective(service, by.as_ref(), source));
+            }
+            Decision::Inject(decided) => {
+                let InjectAsked { leg, now, dice } = &decided.asked;
+                let (source, service) = self.ends(leg)?;
+                drop(self.decider.inject(service, source, *now, *dice));
             }
             Decision::Learn(decided) => self.learn(&decided.asked)?,
             Decision::PermitWorkload(decided) => self.permit_workload(&decided.asked)?,

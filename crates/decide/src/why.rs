@@ -20,6 +20,7 @@ use crate::authorize::{
 use crate::balance::{Ask, Choice, choose_traced};
 use crate::denial::{Denial, DenialKind};
 use crate::destination::{Destination, ServiceTarget, destination, protocol_of};
+use crate::fault::{self, Faults};
 use crate::offline::{Freshness, admit};
 use crate::path::canonical;
 use crate::rate::applying;
@@ -262,6 +263,7 @@ impl Explaining<'_> {
                         (target, Some(by), question)
                     }
                 };
+                self.faults(&source, &parent);
                 let choice = self.endpoint(&source, &target)?;
                 self.resilience(&source, &parent, by.as_ref());
                 self.access(&choice.workload, choice.endpoint.port(), &peer, &question)
@@ -381,6 +383,25 @@ impl Explaining<'_> {
             trace.step("retry", format!("on {}", names(&r)), set(&r.when.from));
         }
         self.limits = Some(Limits::of(&r));
+    }
+
+    /// The failures that are made on purpose. Whom they befall is chance, so that none of them
+    /// does is assumed.
+    fn faults(&mut self, source: &WorkloadRow, to: &ServiceTarget) {
+        if to.port.protocol != Protocol::Http {
+            return;
+        }
+        let Faults { delay, abort } = fault::holding(self.s, &to.service, source, self.now);
+        let delay = delay.map(|found| (found.value.to_string(), found.from));
+        let abort = abort.map(|found| (found.value.to_string(), found.from));
+        for (outcome, from) in delay.into_iter().chain(abort) {
+            self.trace.0.push(TraceStep {
+                topic: "fault".into(),
+                outcome: format!("{outcome}, on purpose"),
+                from: Some(from),
+                assumed: true,
+            });
+        }
     }
 
     /// The rates that hold where it arrives. How much of them is left, only the callee's node

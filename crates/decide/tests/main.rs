@@ -8,6 +8,7 @@
 
 mod access;
 mod failover;
+mod fault;
 mod health;
 mod measure;
 mod observed;

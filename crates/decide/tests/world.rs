@@ -158,6 +158,7 @@ impl World {
             resilience: Vec::new(),
             failover: None,
             rate: None,
+            faults: Vec::new(),
         })));
         self.known_namespace(ns);
     }

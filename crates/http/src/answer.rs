@@ -58,6 +58,12 @@ pub(crate) fn redirect(status: u16, to: &str, id: &str) -> Response<ResponseBody
     response
 }
 
+/// A FaultPolicy makes it fail.
+pub(crate) fn injected(status: u16, why: &str, id: &str) -> Response<ResponseBody> {
+    let status = StatusCode::from_u16(status);
+    answer(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE), why, id)
+}
+
 /// It went wrong between caller and application.
 pub(crate) fn failed(reason: Reason, why: &str, id: &str) -> Response<ResponseBody> {
     let status = match reason {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use tacit_decide::retry::{GiveUp, RetryDecision};
+use tacit_decide::retry::{GiveUp, Progress, RetryDecision};
 use tacit_decide::{
     Ask, Choice, Decider, Denial, DenialKind, Destination, DialPermit, ServiceTarget,
     WorkloadTarget,
@@ -30,6 +30,7 @@ use crate::serve::Stop;
 use crate::worker::Worker;
 
 mod call;
+mod injected;
 mod routing;
 mod serving;
 mod tried;
@@ -192,7 +193,9 @@ async fn respond(caller: Rc<Caller>, request: Request<Incoming>) -> Response<Res
                 }
             };
             let resilience = caller.resilience(&snapshot, &decider, (&way, &source));
-            to_service(call(source, resilience, (head, body)), way, limit).await
+            let mut response = to_service(call(source, resilience, (head, body)), way, limit).await;
+            flight.mark(response.headers_mut());
+            response
         }
         Going::Workload(target) => {
             to_workload(call(source, Rc::default(), (head, body)), &target, limit).await
@@ -225,7 +228,7 @@ fn going(half: &ClientHalf, decider: &Decider<'_>) -> Result<(Arc<WorkloadRow>, 
     Ok((Arc::clone(source), going))
 }
 
-/// Tries endpoints of a service until one answers, or no further try is allowed.
+/// Answers a request to a service: as a FaultPolicy says, else by its endpoints.
 async fn to_service(
     mut call: Box<Call<'_>>,
     way: Way,
@@ -238,12 +241,12 @@ async fn to_service(
         by,
         path,
     } = way;
-    // Else it would be kept while the request is under way.
-    drop(parent);
     let worker = Rc::clone(&call.caller.half.worker);
-    let now = || (worker.clock)();
     let snapshot = Arc::clone(&call.snapshot);
     let decider = worker.decider(&snapshot, &call.flight.id);
+    let injected = injected::decide(&call, &decider, &parent.service);
+    // Else it would be kept while the request is under way.
+    drop(parent);
     let service = &target.service;
     call.flight.service.replace(Some(service.name.clone()));
     if let Some(rule) = by.as_ref().and_then(Candidate::rule)
@@ -254,7 +257,26 @@ async fn to_service(
     call.by = by;
     let method = call.head.method.as_str();
     let started = call.flight.started;
-    let mut progress = decider.begin(&call.resilience, leg, method, limit, started);
+    let progress = decider.begin(&call.resilience, leg, method, limit, started);
+    if let Some(injected) = injected {
+        // In a box: what befalls few requests shall not make every request's task larger.
+        let befalls = Box::pin(injected::befall(&call, injected, progress.deadline()));
+        if let Some(answer) = befalls.await {
+            return answer;
+        }
+    }
+    try_endpoints(call, (&worker, &decider), &target, progress).await
+}
+
+/// Tries endpoints until one answers, or no further try is allowed.
+async fn try_endpoints(
+    call: Box<Call<'_>>,
+    (worker, decider): (&Rc<Worker>, &Decider<'_>),
+    target: &ServiceTarget,
+    mut progress: Progress,
+) -> Response<ResponseBody> {
+    let now = || (worker.clock)();
+    let service = &target.service;
     let mut tried = Vec::new();
     let mut last = None;
     loop {
@@ -272,7 +294,7 @@ async fn to_service(
         tried.push(choice.tried());
         call.flight.tries.set(progress.tries());
         let (aim, serving) = aim(&call, choice);
-        let time = call.time(&decider, &progress, now());
+        let time = call.time(decider, &progress, now());
         let came = call.attempt(aim, progress.tries(), &time).await;
         if came.is_failed() && call.upload.is_broken() {
             return call.abandon();

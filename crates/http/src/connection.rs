@@ -109,6 +109,17 @@ impl Connection {
         self.end(flight, response, Ending::Complete)
     }
 
+    /// Answers a request that a FaultPolicy makes fail.
+    pub(crate) fn injected(
+        &self,
+        flight: &Rc<Flight>,
+        status: u16,
+        why: &str,
+    ) -> Response<ResponseBody> {
+        let response = answer::injected(status, why, &flight.id);
+        self.end(flight, response, failed(Fault::Injected, why))
+    }
+
     /// Answers a request that went wrong.
     pub(crate) fn fail(
         &self,

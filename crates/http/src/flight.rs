@@ -4,10 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Version, request};
+use http::{HeaderMap, Version, request};
 use tacit_model::event::{Audited, Ending, Event, EventKind, Fault, Party, Reporter};
+use tacit_model::fault::Injected;
 use tacit_model::{Now, ServiceName};
 
+use crate::answer::text;
+use crate::headers;
 use crate::worker::Worker;
 
 /// Longest path in an event; the rest is cut off.
@@ -37,6 +40,17 @@ pub(crate) struct Flight {
     pub(crate) destination: RefCell<Party>,
     /// What an `Audit` policy would have refused.
     pub(crate) audit: RefCell<Option<Audited>>,
+    /// What a FaultPolicy did to it.
+    pub(crate) injected: RefCell<Option<Box<Injected>>>,
+}
+
+impl Flight {
+    /// Says in an answer what was done to its request on purpose.
+    pub(crate) fn mark(&self, answer: &mut HeaderMap) {
+        if let Some(injected) = &*self.injected.borrow() {
+            answer.insert(headers::FAULT, text(&injected.to_string()));
+        }
+    }
 }
 
 /// What the events of one connection have in common, and its requests under way.
@@ -105,6 +119,7 @@ impl Flights {
             service: RefCell::new(None),
             destination: RefCell::new(destination),
             audit: RefCell::new(None),
+            injected: RefCell::new(None),
         });
         self.under_way.borrow_mut().push(Rc::clone(&flight));
         flight
@@ -154,6 +169,8 @@ impl Flights {
             duration: (self.worker.clock)().since(flight.started),
             ending,
             audit: flight.audit.take(),
+            // The answer says it, too, and may be made after the event.
+            injected: flight.injected.borrow().clone(),
             bytes_sent: flight.sent.get(),
             bytes_received: flight.received.get(),
             kind: EventKind::Request {

@@ -12,6 +12,9 @@ pub const TRY: HeaderName = HeaderName::from_static("x-tacit-try");
 pub const REFUSAL: HeaderName = HeaderName::from_static("x-tacit-refusal");
 /// Set on a 5xx that Tacit made: a word of [`Reason`].
 pub const REASON: HeaderName = HeaderName::from_static("x-tacit-reason");
+/// What a FaultPolicy did to the request on purpose. Set by the caller's node on every answer to
+/// such a request.
+pub const FAULT: HeaderName = HeaderName::from_static("x-tacit-fault");
 /// The caller's own deadline: a duration such as `2s` or `300ms`.
 pub const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 

@@ -6,6 +6,7 @@
 mod access;
 mod callers;
 mod connections;
+mod faults;
 mod isolation;
 mod locality;
 mod mesh;

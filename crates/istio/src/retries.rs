@@ -7,6 +7,7 @@ use tacit_model::resilience::{Fields, Resilience, RetryOn};
 use tacit_model::tables::{Protocol, ServicePort, ServiceRow};
 use tacit_model::{Provenance, Sourced};
 
+use crate::faults::Faults;
 use crate::object::{Draft, Kind, seconds};
 use crate::world::World;
 
@@ -63,6 +64,7 @@ pub(crate) fn translate(world: &World<'_>, service: &ServiceRow) -> Option<Draft
         "spec.hosts",
         format!("Service/{}/{}", name.namespace, name.name),
     );
+    let faults = Faults::of(service);
     let remote = crate::locality::has_order(world, service);
     let mut http = Vec::new();
     for port in ports {
@@ -70,7 +72,9 @@ pub(crate) fn translate(world: &World<'_>, service: &ServiceRow) -> Option<Draft
         let port = (service.ports.len() > 1).then_some(port.port);
         for class in classes(&effective) {
             let at = format!("spec.http[{}]", http.len());
-            http.push(route(&name.fqdn(), port, &effective, &class, remote));
+            let mut entry = route(&name.fqdn(), port, &effective, &class, remote);
+            faults.add_to(&mut entry, &mut draft, &at);
+            http.push(Value::Object(entry));
             note(&mut draft, &at, &effective, &class);
         }
     }
@@ -172,7 +176,13 @@ fn conditions(r: &Resilience) -> String {
     words.join(",")
 }
 
-fn route(host: &str, port: Option<u16>, r: &Resilience, class: &Class, remote: bool) -> Value {
+fn route(
+    host: &str,
+    port: Option<u16>,
+    r: &Resilience,
+    class: &Class,
+    remote: bool,
+) -> Map<String, Value> {
     let mut route = Map::new();
     let with_port = |mut entry: Map<String, Value>| {
         if let Some(port) = port {
@@ -203,7 +213,7 @@ fn route(host: &str, port: Option<u16>, r: &Resilience, class: &Class, remote: b
         route.insert("timeout".to_owned(), seconds(r.request.value).into());
     }
     route.insert("retries".to_owned(), retries(r, class, remote));
-    Value::Object(route)
+    route
 }
 
 fn retries(r: &Resilience, class: &Class, remote: bool) -> Value {

@@ -3,7 +3,7 @@
 use tacit_api::failover::{Eject, Health, Signal, Step, WhenNoneHealthy};
 use tacit_api::mesh::Defaults;
 use tacit_api::retry_timeout::{Backoff, Retry, RetryOn, RetryTimeoutPolicySpec, Timeout};
-use tacit_api::{FailoverPolicySpec, Object};
+use tacit_api::{FailoverPolicySpec, FaultPolicySpec, Object};
 use tacit_compiler::findings::{Code, ISTIO_CANNOT, ISTIO_DIFFERS};
 use tacit_model::ObjectRef;
 
@@ -32,6 +32,7 @@ pub(crate) fn tell(world: &mut World<'_>) {
                 "routes are not translated: Istio reads HTTPRoutes themselves. Apply this one, and \
                  leave out the VirtualService of its parent, which says where requests go, too",
             ),
+            Object::FaultPolicy(policy) => found.fault(name, &policy.spec),
             Object::RateLimitPolicy(_) => found.field(
                 true,
                 (name, ISTIO_CANNOT, "spec.limits"),
@@ -93,6 +94,36 @@ impl Found {
             (name, ISTIO_CANNOT, "spec.from"),
             "a VirtualService does not know callers by identity: what the policy sets is left \
              out, and its callers get what all others get",
+        );
+    }
+
+    fn fault(&mut self, name: &ObjectRef, spec: &FaultPolicySpec) {
+        let FaultPolicySpec {
+            target_refs: _,
+            target_selectors: _,
+            target_all: _,
+            enforcement: _,
+            priority: _,
+            from,
+            until: _,
+            delay,
+            abort: _,
+        } = spec;
+        self.field(
+            from.is_some(),
+            (name, ISTIO_CANNOT, "spec.from"),
+            "a VirtualService does not know callers by identity: what the policy makes is left \
+             out, and its callers get what all others get",
+        );
+        self.field(
+            from.is_none(),
+            (name, ISTIO_DIFFERS, "spec.until"),
+            "a fault of Istio has no end: take it away by hand, or translate anew then",
+        );
+        self.field(
+            from.is_none() && delay.is_some(),
+            (name, ISTIO_DIFFERS, "spec.delay"),
+            "Istio's timeout of a request begins after the delay",
         );
     }
 

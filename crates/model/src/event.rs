@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fault::Injected;
 use crate::identity::SpiffeId;
 use crate::locality::Locality;
 use crate::names::{ServiceName, WorkloadName};
@@ -74,6 +75,8 @@ pub enum Fault {
     Protocol,
     /// The endpoint broke the connection.
     Reset,
+    /// A FaultPolicy made it fail.
+    Injected,
     /// A timeout ran out.
     Timeout,
     /// The TLS handshake failed.
@@ -101,6 +104,8 @@ pub struct Event {
     pub ending: Ending,
     /// Set by the destination only: what an `Audit` policy would have refused.
     pub audit: Option<Audited>,
+    /// Set by the source only: what a FaultPolicy did to it.
+    pub injected: Option<Box<Injected>>,
     /// Bytes towards the callee.
     pub bytes_sent: u64,
     /// Bytes towards the caller.

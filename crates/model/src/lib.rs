@@ -8,6 +8,7 @@ pub mod access;
 pub mod candidates;
 pub mod event;
 pub mod failover;
+pub mod fault;
 pub mod finding;
 pub mod generation;
 pub mod hosting;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Action, Cidr, Mode, Rule};
 use crate::failover::Failover;
+use crate::fault::FaultLayer;
 use crate::identity::{SpiffeId, TrustDomain};
 use crate::labels::Labels;
 use crate::locality::Locality;
@@ -213,6 +214,8 @@ pub struct ServiceRow {
     pub failover: Option<Failover>,
     /// How many requests each workload behind it takes; absent: any.
     pub rate: Option<RateLimits>,
+    /// Failures made on purpose, sorted: the first that applies to the caller wins each field.
+    pub faults: Vec<FaultLayer>,
 }
 
 /// An access policy.

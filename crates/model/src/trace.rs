@@ -8,7 +8,7 @@ use crate::provenance::Provenance;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceStep {
     /// A stable word for the step: `destination`, `isolation`, `access`, `order`, `endpoint`,
-    /// `timeout`, `retry`, `rate`.
+    /// `timeout`, `retry`, `rate`, `fault`.
     pub topic: std::borrow::Cow<'static, str>,
     /// The outcome, one sentence without a full stop.
     pub outcome: String,

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use serde::Serialize;
 use tacit_model::event::{Ending, Event, EventKind, Fault, Party, Reporter};
+use tacit_model::fault::Injected;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -127,6 +128,8 @@ struct Line<'a> {
     /// What an `Audit` policy would have refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<AuditLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    injected: Option<InjectedLine>,
 }
 
 #[derive(Serialize)]
@@ -134,6 +137,30 @@ struct AuditLine<'a> {
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<String>,
+}
+
+#[derive(Serialize)]
+struct InjectedLine {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    abort: Option<u16>,
+    by: Vec<String>,
+}
+
+impl InjectedLine {
+    fn new(injected: &Injected) -> Self {
+        let Injected { delay, abort } = injected;
+        let by = delay.iter().map(|delay| delay.from.to_string());
+        let by = by.chain(abort.iter().map(|abort| abort.from.to_string()));
+        Self {
+            delay_ms: delay
+                .as_ref()
+                .and_then(|delay| u64::try_from(delay.value.as_millis()).ok()),
+            abort: abort.as_ref().map(|abort| abort.value),
+            by: by.collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -226,6 +253,7 @@ impl<'a> Line<'a> {
                 reason: &audited.reason,
                 by: audited.by.as_ref().map(ToString::to_string),
             }),
+            injected: event.injected.as_deref().map(InjectedLine::new),
         }
     }
 }
@@ -242,6 +270,7 @@ fn fault_word(fault: Fault) -> &'static str {
     match fault {
         Fault::ClientGone => "client_gone",
         Fault::Connect => "connect_failed",
+        Fault::Injected => "injected",
         Fault::NoEndpoint => "no_endpoint",
         Fault::Protocol => "protocol_error",
         Fault::Reset => "reset",
@@ -264,7 +293,7 @@ mod tests {
     use std::time::Duration;
     use tacit_model::event::Audited;
     use tacit_model::provenance::{ObjectRef, Provenance};
-    use tacit_model::{Locality, ServiceName, SpiffeId, WorkloadName};
+    use tacit_model::{Locality, ServiceName, Sourced, SpiffeId, WorkloadName};
 
     fn event(ending: Ending, kind: EventKind) -> Event {
         let party = |name: &str, address: &str| Party {
@@ -287,6 +316,7 @@ mod tests {
             duration: Duration::from_micros(12_345),
             ending,
             audit: None,
+            injected: None,
             bytes_sent: 10,
             bytes_received: 2000,
             kind,
@@ -300,6 +330,49 @@ mod tests {
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
         assert!(value.is_object());
         expected.assert_eq(&String::from_utf8(line).expect("UTF-8"));
+    }
+
+    #[test]
+    fn a_request_that_fails_on_purpose() {
+        let by = |path: &str| Provenance::Field {
+            object: ObjectRef {
+                kind: "FaultPolicy".into(),
+                namespace: "shop".try_into().ok(),
+                name: "chaos".try_into().expect("a name"),
+            },
+            path: path.into(),
+        };
+        let kind = EventKind::Request {
+            method: "GET".into(),
+            path: "/".into(),
+            status: 503,
+            tries: 0,
+            over_budget: 0,
+        };
+        let ending = Ending::Failed {
+            fault: Fault::Injected,
+            reason: "answered 503 on purpose".into(),
+        };
+        let injected = Injected {
+            delay: Some(Sourced {
+                value: Duration::from_millis(1500),
+                from: by("spec.delay"),
+            }),
+            abort: Some(Sourced {
+                value: 503,
+                from: by("spec.abort"),
+            }),
+        };
+        let event = Event {
+            injected: Some(Box::new(injected)),
+            ..event(ending, kind)
+        };
+        check(
+            &event,
+            &expect![[r#"
+            {"time":"2025-10-09T08:53:20.123456789Z","id":"0af7651916cd43dd8448eb211c80319c","reporter":"source","kind":"request","source":{"workload":"shop/web","identity":"spiffe://mesh.local/ns/shop/sa/web","locality":"east/r1/z1","address":"10.96.1.2:40000"},"destination":{"workload":"shop/payments","identity":"spiffe://mesh.local/ns/shop/sa/payments","locality":"east/r1/z1","address":"10.96.2.3:15008"},"service":"payments.shop","method":"GET","path":"/","status":503,"tries":0,"duration_ms":12.345,"bytes_sent":10,"bytes_received":2000,"ending":"injected","reason":"answered 503 on purpose","injected":{"delay_ms":1500,"abort":503,"by":["FaultPolicy/shop/chaos spec.delay","FaultPolicy/shop/chaos spec.abort"]}}
+        "#]],
+        );
     }
 
     #[test]

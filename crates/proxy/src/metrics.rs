@@ -55,6 +55,8 @@ enum Outcome {
     Request {
         status: u16,
         flags: &'static str,
+        /// On purpose.
+        delayed: bool,
     },
 }
 
@@ -131,6 +133,7 @@ fn flags(ending: &Ending) -> &'static str {
             Fault::ClientGone => "CLIENT_GONE",
             Fault::Connect => "CONNECT",
             Fault::NoEndpoint => "NO_ENDPOINT",
+            Fault::Injected => "INJECTED",
             Fault::Protocol => "PROTOCOL",
             Fault::Reset => "RESET",
             Fault::Timeout => "TIMEOUT",
@@ -212,10 +215,18 @@ impl EncodeLabelSet for CallLabels {
                 put("request_protocol", "tcp")?;
                 put("response_flags", flags)
             }
-            Outcome::Request { status, flags } => {
+            Outcome::Request {
+                status,
+                flags,
+                delayed,
+            } => {
                 put("request_protocol", "http")?;
                 put("response_code", &status.to_string())?;
-                put("response_flags", flags)
+                match (flags, delayed) {
+                    (flags, false) => put("response_flags", flags),
+                    ("-", true) => put("response_flags", "DELAYED"),
+                    (flags, true) => put("response_flags", &format!("{flags},DELAYED")),
+                }
             }
         }
     }
@@ -240,6 +251,7 @@ pub(crate) struct Metrics {
     received: Family<CallLabels, Counter>,
     denied: Family<Word, Counter>,
     rate_limited: Family<Word, Counter>,
+    injected: Family<Word, Counter>,
     audit_denied: Counter,
     over_budget: Counter,
     bad_peers: Family<Word, Counter>,
@@ -282,6 +294,7 @@ impl Metrics {
             received: Family::default(),
             denied: Family::default(),
             rate_limited: Family::default(),
+            injected: Family::default(),
             audit_denied: Counter::default(),
             over_budget: Counter::default(),
             bad_peers: Family::default(),
@@ -338,6 +351,8 @@ impl Metrics {
         node.register("denied", help, self.denied.clone());
         let help = "Requests refused since a rate was reached, by reporter";
         node.register("rate_limited", help, self.rate_limited.clone());
+        let help = "Requests that policies delayed or aborted on purpose, by fault";
+        node.register("faults_injected", help, self.injected.clone());
         let help = "Connections and requests that policies in Audit mode would have refused";
         node.register("audit_denied", help, self.audit_denied.clone());
         let help = "Further tries that a retry budget refused";
@@ -389,6 +404,14 @@ impl Metrics {
         if event.audit.is_some() {
             self.audit_denied.inc();
         }
+        let injected = event.injected.as_deref();
+        let delayed = injected.is_some_and(|injected| injected.delay.is_some());
+        if delayed {
+            self.injected.get_or_create(&[("fault", "delay")]).inc();
+        }
+        if injected.is_some_and(|injected| injected.abort.is_some()) {
+            self.injected.get_or_create(&[("fault", "abort")]).inc();
+        }
         let flags = flags(&event.ending);
         let outcome = match &event.kind {
             EventKind::Connection => Outcome::Closed(flags),
@@ -401,6 +424,7 @@ impl Metrics {
                 Outcome::Request {
                     status: *status,
                     flags,
+                    delayed,
                 }
             }
         };
@@ -476,6 +500,8 @@ impl Metrics {
 mod tests {
     use super::*;
     use std::time::Duration;
+    use tacit_model::fault::Injected;
+    use tacit_model::{Provenance, Sourced};
 
     fn event(source: &str, kind: EventKind, ending: Ending) -> Event {
         Event {
@@ -492,6 +518,7 @@ mod tests {
             duration: Duration::from_millis(7),
             ending,
             audit: None,
+            injected: None,
             bytes_sent: 3,
             bytes_received: 5,
             kind,
@@ -551,6 +578,67 @@ mod tests {
         );
         assert!(text.contains("source_workload=\"web\",source_workload_namespace=\"shop\""));
         assert!(text.contains("destination_service=\"payments.shop.svc.cluster.local\""));
+    }
+
+    #[test]
+    fn what_was_made_on_purpose_is_told_apart() {
+        let metrics = Metrics::new();
+        let injected = |delayed: bool, aborted: bool| {
+            let by = Provenance::Default;
+            Some(Box::new(Injected {
+                delay: delayed.then(|| Sourced {
+                    value: Duration::from_secs(1),
+                    from: by.clone(),
+                }),
+                abort: aborted.then(|| Sourced {
+                    value: 503,
+                    from: by.clone(),
+                }),
+            }))
+        };
+        let failed = |fault| Ending::Failed {
+            fault,
+            reason: "no".into(),
+        };
+        for (ending, injected) in [
+            (failed(Fault::Injected), injected(false, true)),
+            (failed(Fault::Injected), injected(true, true)),
+            (failed(Fault::Timeout), injected(true, false)),
+            (Ending::Complete, injected(true, false)),
+            (failed(Fault::Timeout), None),
+        ] {
+            metrics.count(&Event {
+                injected,
+                ..event("web", request(503), ending)
+            });
+        }
+        let text = metrics.text().expect("encodes");
+        for flags in [
+            "INJECTED",
+            "INJECTED,DELAYED",
+            "TIMEOUT,DELAYED",
+            "DELAYED",
+            "TIMEOUT",
+        ] {
+            let label = format!("response_flags=\"{flags}\"");
+            let series = text
+                .lines()
+                .filter(|line| line.starts_with("istio_requests_total{"));
+            assert_eq!(
+                series.filter(|line| line.contains(&label)).count(),
+                1,
+                "{flags}"
+            );
+        }
+        for (name, expected) in [
+            ("tacit_faults_injected_total{fault=\"delay\"}", 3.0),
+            ("tacit_faults_injected_total{fault=\"abort\"}", 2.0),
+        ] {
+            assert!(
+                (value(&text, name) - expected).abs() < 1e-9,
+                "{name} in\n{text}"
+            );
+        }
     }
 
     #[test]

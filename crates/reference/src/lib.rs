@@ -12,6 +12,7 @@ mod access;
 mod answer;
 mod armed;
 mod failover;
+mod fault;
 mod matching;
 mod mesh;
 mod mutation;

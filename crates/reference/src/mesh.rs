@@ -217,6 +217,7 @@ impl<'w> Reference<'w> {
             backend
         };
         self.retry_values(&mut answer.values, retry_from, rule.as_deref(), request);
+        self.fault_values(&mut answer.values, retry_from, request);
         self.failover_values(&mut answer.values, failover_from);
         self.endpoints(&mut answer, (failover_from, backend, target.1), request);
         let endpoints: Vec<String> = answer

@@ -120,6 +120,11 @@ mutations! {
     ServiceCoversAllPorts,
     /// Policies of one service only count.
     FirstServiceOnly,
+    // Failures made on purpose.
+    /// A fault that ended holds.
+    EndedFaults,
+    /// The first FaultPolicy erases what it does not say itself.
+    WholeFaultPolicy,
     // Rates of requests.
     /// The limits of all policies of a service hold, not those of the first.
     RatesAddUp,

@@ -91,7 +91,7 @@ impl<'w> Reference<'w> {
     }
 
     /// True if a source is for this caller.
-    fn is_for(&self, source: &Source<'_>, request: &Request) -> bool {
+    pub(crate) fn is_for(&self, source: &Source<'_>, request: &Request) -> bool {
         if !source.from.is_there() || self.is_wrong(Mutation::FromForEverybody) {
             return true;
         }

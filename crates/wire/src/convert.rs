@@ -17,6 +17,7 @@ use crate::proto::mesh as p;
 
 mod access;
 mod failover;
+mod fault;
 mod rate;
 mod resilience;
 mod route;

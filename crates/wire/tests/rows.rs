@@ -14,6 +14,7 @@ use tacit_model::failover::{
     ClientOrder, Eject, Failback, Failover, Health, Probe, Signal, Spill, Step, WeightedPlace,
     WhenNoneHealthy,
 };
+use tacit_model::fault::{Abort, Delay, FaultLayer};
 use tacit_model::labels::Labels;
 use tacit_model::locality::{Part, Place};
 use tacit_model::rate::{RateKey, RateLimit, RateLimits};
@@ -456,17 +457,42 @@ fn service() -> impl Strategy<Value = ServiceRow> {
         vec(layer(), 0..2),
         option::of(failover()),
         option::of(rate()),
+        vec(fault(), 0..3),
     )
         .prop_map(
-            |(name, address, ports, resilience, failover, rate)| ServiceRow {
+            |(name, address, ports, resilience, failover, rate, faults)| ServiceRow {
                 name,
                 address,
                 ports,
                 resilience,
                 failover,
                 rate,
+                faults,
             },
         )
+}
+
+fn fault() -> impl Strategy<Value = FaultLayer> {
+    let delay = (duration(), 0..=100_u32).prop_map(|(time, share_percent)| Delay {
+        time,
+        share_percent,
+    });
+    let abort = (400..=599_u16, 0..=100_u32).prop_map(|(status, share_percent)| Abort {
+        status,
+        share_percent,
+    });
+    (
+        option::of(vec(from(), 0..3)),
+        any::<u64>(),
+        option::of(sourced(delay)),
+        option::of(sourced(abort)),
+    )
+        .prop_map(|(callers, until, delay, abort)| FaultLayer {
+            callers,
+            until,
+            delay,
+            abort,
+        })
 }
 
 fn rate() -> impl Strategy<Value = RateLimits> {

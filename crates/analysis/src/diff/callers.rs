@@ -118,9 +118,12 @@ impl Mentioned {
             let routes = s.routes.values();
             all.namespaces
                 .extend(routes.map(|row| row.namespace.clone()));
+            let of_faults = s.services.values().flat_map(|row| &row.faults);
+            let of_faults = of_faults.filter_map(|layer| layer.callers.as_ref());
             layers
                 .chain(of_rules)
                 .filter_map(|layer| layer.callers.as_ref())
+                .chain(of_faults)
                 .flatten()
                 .for_each(|f| all.add(f));
         }

@@ -153,6 +153,45 @@ fn limits_and_routes() {
 }
 
 #[test]
+fn faults() {
+    let policy = |more: &str| {
+        format!(
+            "---\napiVersion: tacit.dev/v1alpha1\nkind: FaultPolicy\nmetadata: {{name: chaos, \
+             namespace: shop}}\nspec:\n  targetRefs: [{{group: '', kind: Service, name: \
+             payments}}]\n  until: 2099-01-31T00:00:00Z\n{more}"
+        )
+    };
+    let all = policy("  delay: {time: 2s, sharePercent: 10}\n");
+    check(
+        |mesh| mesh + &all,
+        &expect![[r#"
+        payments.shop:80 Settings
+        fault none => fault 10 % of requests wait 2s until 2099-01-31T00:00:00Z
+        0.yaml:77:3
+    "#]],
+    );
+    let some = all.clone() + "  from: [{serviceAccounts: [web]}]\n";
+    check(
+        |mesh| mesh + &some,
+        &expect![[r#"
+        payments.shop:80 Settings
+        shop/web
+        fault none => fault 10 % of requests wait 2s until 2099-01-31T00:00:00Z
+        0.yaml:77:3
+    "#]],
+    );
+    let both = |policy: &str| compiled(&[&mesh(), policy]);
+    let other_name = all.replace("chaos", "other");
+    assert_eq!(render(&diff(&both(&all), &both(&other_name))), "");
+    let other = all + "  abort: {status: 503, sharePercent: 1}\n";
+    expect![[r#"
+        payments.shop:80 Settings
+        fault 10 % of requests wait 2s until 2099-01-31T00:00:00Z => fault 10 % of requests wait 2s, 1 % of requests are answered 503 until 2099-01-31T00:00:00Z
+        1.yaml:8:3
+    "#]].assert_eq(&render(&diff(&both(&other_name), &both(&other))));
+}
+
+#[test]
 fn rates() {
     let policy = |limits: &str| {
         format!(

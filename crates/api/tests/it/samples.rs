@@ -30,6 +30,7 @@ fn every_kind_and_field_reads() {
             "FailoverPolicy/shop/payments",
             "AccessPolicy/default/ledger",
             "RateLimitPolicy/shop/payments",
+            "FaultPolicy/shop/payments",
             "Workspace/shop",
             "Mesh/default",
             "Workload/shop/payments-1",

@@ -112,6 +112,11 @@ fn policies(chance: &mut Chance) -> String {
         "  limits:\n  - {{requests: {}, per: 1s, key: [{{type: Identity}}]}}\n",
         20 + chance.below(60),
     );
+    let fault = format!(
+        "  until: 2099-01-31T00:00:00Z\n  delay: {{time: {}ms, sharePercent: 20}}\n  abort: \
+         {{status: 503, sharePercent: 10}}\n",
+        1 + chance.below(50),
+    );
     let closed = "  action: Deny\n  rules:\n  - from: [{serviceAccounts: [outsider]}]\n";
     [
         head("RetryTimeoutPolicy", "payments", "payments") + &retry,
@@ -119,6 +124,7 @@ fn policies(chance: &mut Chance) -> String {
         head("AccessPolicy", "payments", "payments") + &deny,
         head("AccessPolicy", "raw", "raw") + closed,
         head("RateLimitPolicy", "payments", "payments") + &rate,
+        head("FaultPolicy", "payments", "payments") + &fault,
         route,
     ]
     .concat()
@@ -437,7 +443,7 @@ fn another_process_decides_every_request_again_and_agrees() {
         assert!(*decisions > 0, "no decision of kind {kind}: {said}");
         assert_eq!(*differ, 0, "{kind}: {said}");
     }
-    assert_eq!(kinds.len(), 13, "{said}");
+    assert_eq!(kinds.len(), 14, "{said}");
     assert!(
         said.contains(" 0 differ, 0 lines missing, 0 not readable"),
         "{said}"

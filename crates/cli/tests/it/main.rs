@@ -10,6 +10,7 @@ mod analysis;
 mod command_line;
 mod decisions;
 mod explain;
+mod fault_policy;
 mod faults;
 mod grpc_routes;
 mod hello;

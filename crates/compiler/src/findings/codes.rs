@@ -147,6 +147,14 @@ codes! {
          connections are passed on as bytes, in which no requests can be counted: there, the \
          policy limits nothing.",
         "Give the port an appProtocol of http, or let the policy apply to other Services.";
+    OPAQUE_FAULT = "TCT1317", Warning, "Fault where there are no requests",
+        "A Service that the policy applies to has a port that is not known to be HTTP. Its \
+         connections are passed on as bytes, in which there are no requests to delay or abort: \
+         there, the policy does nothing.",
+        "Give the port an appProtocol of http, or let the policy apply to other Services.";
+    FAULT_ENDED = "TCT1318", Info, "Fault that ended",
+        "The time until which the policy makes failures is over: it says nothing any more.",
+        "Remove the policy, or choose a later time.";
     OPAQUE_PORT = "TCT1401", Error, "Request conditions on an opaque port",
         "Methods, paths and hosts can only be seen on ports whose protocol is known to be HTTP.",
         "Give the port an appProtocol of http, or list it in `ports` of the rule.";

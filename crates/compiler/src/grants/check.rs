@@ -363,6 +363,7 @@ pub(crate) fn targeting(object: &Object) -> Option<Targeting<'_>> {
     match object {
         Object::AccessPolicy(policy) => Some(policy.spec.targeting()),
         Object::FailoverPolicy(policy) => Some(policy.spec.targeting()),
+        Object::FaultPolicy(policy) => Some(policy.spec.targeting()),
         Object::RateLimitPolicy(policy) => Some(policy.spec.targeting()),
         Object::RetryTimeoutPolicy(policy) => Some(policy.spec.targeting()),
         Object::GRPCRoute(_)

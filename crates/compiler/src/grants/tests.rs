@@ -237,6 +237,50 @@ fn fifty_further_tries_are_refused_and_three_pass() {
 }
 
 #[test]
+fn failures_are_made_by_those_who_are_granted_it() {
+    let policy = |spec: &str| {
+        one(&format!(
+            "apiVersion: tacit.dev/v1alpha1\nkind: FaultPolicy\n\
+             metadata: {{name: p, namespace: shop}}\nspec:\n  {PAYMENTS}\n  \
+             until: 2027-01-31T00:00:00Z\n  {spec}\n"
+        ))
+    };
+    let abort = policy("abort: {status: 503, sharePercent: 5}");
+    check(
+        &developer(),
+        Change::Create(&abort),
+        &expect![[r#"
+        TCT1601 []
+        user dev (groups shop-developers) may not create FaultPolicy/shop/p: no grant
+        of Workspace shop has Create of FaultPolicy for them
+    "#]],
+    );
+    let granted = WORLD.replace(
+        "  - to: [{group: runners}]\n",
+        "  - to: [{group: shop-developers}]\n    verbs: [Create]\n    kinds: [FaultPolicy]\n    \
+         limits: [{rule: 'spec.abort.sharePercent <= 10', message: at most one in ten}]\n  \
+         - to: [{group: runners}]\n",
+    );
+    let granted = objects(&granted);
+    let world = World::new(&granted);
+    let said = |policy: &Located<Object>| {
+        refusal(world.may_change(&developer(), Change::Create(policy), NOW))
+    };
+    assert_eq!(said(&abort), "");
+    expect![[r#"
+        TCT1604 [spec.abort.sharePercent]
+        at most one in ten
+    "#]]
+    .assert_eq(&said(&policy("abort: {status: 503, sharePercent: 11}")));
+    let for_some = policy("from: [{serviceAccounts: [web]}]\n  delay: {time: 1s, sharePercent: 5}");
+    expect![[r#"
+        TCT1602 [spec.from]
+        spec.from may not be changed: spec.grants[2] of Workspace shop does not list it
+    "#]]
+    .assert_eq(&said(&for_some));
+}
+
+#[test]
 fn limits_and_fields() {
     let rows = [
         ("timeout: {request: 10s}", expect![""]),

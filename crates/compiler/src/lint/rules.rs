@@ -85,6 +85,7 @@ fn enforced(placed: &Placed<'_>) -> Option<AccessRow> {
             (row.mode == Mode::Enforce).then_some(row)
         }
         Object::FailoverPolicy(_)
+        | Object::FaultPolicy(_)
         | Object::GRPCRoute(_)
         | Object::HTTPRoute(_)
         | Object::Mesh(_)

@@ -90,6 +90,7 @@ fn with_world(test: impl FnOnce(&Tenants<'_>, &[&Service], &MeshSpec)) {
             | Object::TCPRoute(_)
             | Object::HTTPRoute(_)
             | Object::Mesh(_)
+            | Object::FaultPolicy(_)
             | Object::RateLimitPolicy(_)
             | Object::RetryTimeoutPolicy(_)
             | Object::Workload(_)

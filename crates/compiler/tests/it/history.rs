@@ -68,6 +68,15 @@ const VERSIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "FaultPolicy shop/chaos",
+        &[
+            "{targetAll: {}, until: 2099-01-31T00:00:00Z, delay: {time: 1s, sharePercent: 10}}",
+            "{targetRefs: [{group: '', kind: Service, name: pay}], until: 1970-01-01T00:00:09Z, \
+             from: [{serviceAccounts: [web]}], abort: {status: 503, sharePercent: 5}}",
+            "{targetAll: {}, until: 2099-01-31T00:00:00Z, delay: {time: 1h, sharePercent: 10}}",
+        ],
+    ),
+    (
         "RateLimitPolicy shop/calm",
         &[
             "{targetAll: {}, limits: [{requests: 10, per: 1s}]}",

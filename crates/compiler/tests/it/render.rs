@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tacit_model::access::{From, PathPattern, Rule, To};
 use tacit_model::failover::{Failover, Step};
+use tacit_model::fault::FaultLayer;
 use tacit_model::labels::Labels;
+use tacit_model::now::rfc3339;
 use tacit_model::resilience::{Fields, Layer};
 use tacit_model::route::{Action, Backend, BackendTo, Changes, RouteRow};
 use tacit_model::status::ObjectStatus;
@@ -201,10 +203,30 @@ fn service(out: &mut String, row: &ServiceRow) {
     }
     row.resilience.iter().for_each(|found| layer(out, found));
     row.failover.iter().for_each(|found| failover(out, found));
+    row.faults.iter().for_each(|found| fault(out, found));
     if let Some(of) = &row.rate {
         for (index, limit) in of.limits.iter().enumerate() {
             writeln!(out, "  rate {limit} <- {}", of.origin(index)).unwrap();
         }
+    }
+}
+
+fn fault(out: &mut String, layer: &FaultLayer) {
+    let FaultLayer {
+        callers,
+        until,
+        delay,
+        abort,
+    } = layer;
+    let whose = callers.as_ref().map_or_else(String::new, |callers| {
+        format!(" for {}", list(callers.iter().map(from)))
+    });
+    writeln!(out, "  faults{whose} until {}", rfc3339(*until)).unwrap();
+    if let Some(Sourced { value, from }) = delay {
+        writeln!(out, "    {value} <- {from}").unwrap();
+    }
+    if let Some(Sourced { value, from }) = abort {
+        writeln!(out, "    {value} <- {from}").unwrap();
     }
 }
 

@@ -228,6 +228,7 @@ pub(crate) fn mesh_spec(objects: &BTreeMap<ObjectKey, Held>) -> Option<&MeshSpec
             Object::Mesh(mesh) => Some(&mesh.spec),
             Object::AccessPolicy(_)
             | Object::FailoverPolicy(_)
+            | Object::FaultPolicy(_)
             | Object::GRPCRoute(_)
             | Object::HTTPRoute(_)
             | Object::RateLimitPolicy(_)

@@ -92,6 +92,7 @@ fn service(name: &str, target: u16) -> Row {
         resilience: Vec::new(),
         failover: None,
         rate: None,
+        faults: Vec::new(),
     }))
 }
 

@@ -5,6 +5,7 @@
 mod app;
 mod client_half;
 mod connections;
+mod faults;
 mod mesh;
 mod protocol;
 mod rig;

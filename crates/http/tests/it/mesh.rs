@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tacit_model::access::{Action, Mode, PathPattern, Rule, To};
+use tacit_model::fault::{Abort, Delay, FaultLayer};
 use tacit_model::labels::Labels;
 use tacit_model::provenance::Sourced;
 use tacit_model::rate::{RateLimit, RateLimits};
@@ -15,8 +16,8 @@ use tacit_model::tables::{
     Protocol, Row, ServicePort, ServiceRow, TargetPort, Tenancy, WorkloadPort, WorkloadRow,
 };
 use tacit_model::{
-    Generation, Locality, Namespace, ObjectRef, PolicyName, ServiceAccount, ServiceName, Snapshot,
-    SpiffeId, Tables, WorkloadName,
+    Generation, Locality, Namespace, ObjectRef, PolicyName, Provenance, ServiceAccount,
+    ServiceName, Snapshot, SpiffeId, Tables, WorkloadName,
 };
 
 /// The port of the service and of the workloads.
@@ -168,6 +169,54 @@ pub(crate) fn limited(policy: Option<&Policy>, limits: Vec<RateLimit>) -> Snapsh
     Snapshot::build(Generation::default(), &tables).unwrap()
 }
 
+/// The same, with failures that are made on purpose.
+pub(crate) fn faulty(
+    policy: Option<&Policy>,
+    delay: Option<(Duration, u32)>,
+    abort: Option<(u16, u32)>,
+) -> Snapshot {
+    let mut tables = snapshot(1, policy, None).tables();
+    let mut row = service_row(policy);
+    row.faults = vec![FaultLayer {
+        callers: None,
+        until: u64::MAX,
+        delay: delay.map(|(time, share_percent)| {
+            chaos(
+                "spec.delay",
+                Delay {
+                    time,
+                    share_percent,
+                },
+            )
+        }),
+        abort: abort.map(|(status, share_percent)| {
+            chaos(
+                "spec.abort",
+                Abort {
+                    status,
+                    share_percent,
+                },
+            )
+        }),
+    }];
+    let row = Row::Service(Arc::new(row));
+    tables.0.insert(row.key(), row);
+    Snapshot::build(Generation::default(), &tables).unwrap()
+}
+
+fn chaos<T>(path: &str, value: T) -> Sourced<T> {
+    let object = ObjectRef {
+        kind: "FaultPolicy".into(),
+        namespace: Some(namespace()),
+        name: "chaos".try_into().unwrap(),
+    };
+    let path = path.into();
+    Sourced {
+        value,
+        from: Provenance::Field { object, path },
+    }
+}
+
 fn mesh() -> MeshRow {
     MeshRow {
         trust_domain: "test".try_into().unwrap(),
@@ -194,6 +243,7 @@ fn service_row(policy: Option<&Policy>) -> ServiceRow {
         resilience: policy.map(Policy::layer).into_iter().collect(),
         failover: None,
         rate: None,
+        faults: Vec::new(),
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn tables() -> Tables {
             resilience: Vec::new(),
             failover: None,
             rate: None,
+            faults: Vec::new(),
         }))
     };
     tables.apply(TableDelta {

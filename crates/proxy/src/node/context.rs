@@ -197,6 +197,7 @@ impl Record {
             duration: context.shared.now().since(self.started),
             ending,
             audit: self.audit.clone(),
+            injected: None,
             bytes_sent: sent,
             bytes_received: received,
             kind: EventKind::Connection,

@@ -170,9 +170,10 @@ fn table() -> BTreeMap<&'static str, &'static str> {
 }
 
 /// The sources of the API's fields.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 13] = [
     include_str!("../../../api/src/access.rs"),
     include_str!("../../../api/src/failover.rs"),
+    include_str!("../../../api/src/fault.rs"),
     include_str!("../../../api/src/grpc_route.rs"),
     include_str!("../../../api/src/http_route.rs"),
     include_str!("../../../api/src/mesh.rs"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tacit_api::{Located, Object, ObjectKey, SyntaxError};
 use tacit_compiler::{Compiler, InputDelta, NodeFact, Owner, Upsert};
+use tacit_decide::fault;
 use tacit_decide::path::canonical;
 use tacit_decide::rate::applying;
 use tacit_decide::resilience::effective;
@@ -29,7 +30,7 @@ use tacit_reference::{
     Written,
 };
 
-use crate::values::{clause, failover_values, header_changes, rate, retry_values};
+use crate::values::{clause, failover_values, fault_values, header_changes, rate, retry_values};
 use crate::worlds::cluster;
 
 /// A world as the engine has it.
@@ -41,7 +42,8 @@ pub(crate) struct Engine {
 
 /// All that is learnt is learnt now.
 const NOW: Now = Now {
-    unix_ns: 1_000_000_000_000,
+    // 2027-01-15.
+    unix_ns: 1_800_000_000_000_000_000,
     monotonic_ns: 1_000_000_000_000,
 };
 
@@ -49,6 +51,9 @@ impl Engine {
     pub(crate) fn new(world: &World) -> Self {
         let cluster = cluster(&world.documents[0]);
         let mut compiler = Compiler::default();
+        // What has ended is left out by the compiler in one half of worlds, by `decide` in the other.
+        let now = i64::try_from(NOW.unix_ns / 1_000_000_000).ok();
+        let now = now.filter(|_| world.documents.len().is_multiple_of(2));
         compiler.apply(InputDelta {
             upserts: world
                 .documents
@@ -61,6 +66,7 @@ impl Engine {
                 .iter()
                 .filter_map(|(name, ports)| Some((workload_name(name)?, ports.clone())))
                 .collect(),
+            now,
             ..InputDelta::default()
         });
         let snapshot = Snapshot::build(
@@ -124,6 +130,8 @@ impl Engine {
         let rule = by.as_ref().and_then(Candidate::rule);
         let resilience = effective(&self.snapshot, &parent.service, rule, &source);
         retry_values(&mut answer.values, &resilience);
+        let faults = fault::holding(&self.snapshot, &parent.service, &source, NOW);
+        fault_values(&mut answer.values, &faults);
         if let Some(failover) = &target.service.failover {
             failover_values(&mut answer.values, failover);
         }

@@ -320,6 +320,33 @@ pub(crate) fn failover(random: &mut Random, (namespace, name): (&str, &str)) -> 
     object("FailoverPolicy", (namespace, name), json!({}), spec.done())
 }
 
+pub(crate) fn fault(random: &mut Random, (namespace, name): (&str, &str)) -> Value {
+    let mut spec = Fields::default();
+    targets(random, &mut spec, namespace, "FaultPolicy");
+    precedence(random, &mut spec);
+    spec.maybe(random, 4, "from", |random| callers(random, false));
+    let until = ["2026-12-31T23:59:59Z", "2027-06-01T12:00:00Z"];
+    let is_over = random.one_in(5);
+    spec.put("until", until[usize::from(!is_over)]);
+    let which = random.below(3);
+    let share = |random: &mut Random| random.of(&[0, 30, 100]);
+    if which != 0 {
+        let time = random.of(&["1s", "250ms"]);
+        spec.put(
+            "delay",
+            json!({"time": time, "sharePercent": share(random)}),
+        );
+    }
+    if which != 1 {
+        let status = random.of(&[503, 429]);
+        spec.put(
+            "abort",
+            json!({"status": status, "sharePercent": share(random)}),
+        );
+    }
+    object("FaultPolicy", (namespace, name), json!({}), spec.done())
+}
+
 pub(crate) fn rate(random: &mut Random, (namespace, name): (&str, &str)) -> Value {
     let mut spec = Fields::default();
     targets(random, &mut spec, namespace, "RateLimitPolicy");

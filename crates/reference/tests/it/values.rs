@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tacit_decide::fault::Faults;
 use tacit_model::failover::Failover;
 use tacit_model::rate::{RateKey, RateLimit};
 use tacit_model::resilience::Resilience;
@@ -22,6 +23,26 @@ pub(crate) fn header_changes(changes: &HeaderChanges) -> String {
         pairs(&changes.set),
         pairs(&changes.add)
     )
+}
+
+/// What may befall a request, by the names of its fields.
+pub(crate) fn fault_values(values: &mut BTreeMap<&'static str, Set>, faults: &Faults) {
+    let mut put = |name, value, from: &Provenance| {
+        let from = from.to_string();
+        values.insert(name, Set { value, from });
+    };
+    if let Some(Sourced { value, from }) = &faults.delay {
+        let (share, time) = (value.share_percent, value.time.as_millis());
+        put(
+            "fault.delay",
+            format!("{share} of 100 wait {time} ms"),
+            from,
+        );
+    }
+    if let Some(Sourced { value, from }) = &faults.abort {
+        let (share, status) = (value.share_percent, value.status);
+        put("fault.abort", format!("{share} of 100 get {status}"), from);
+    }
 }
 
 /// A limit of the rate of requests, with where it is written.

@@ -137,6 +137,7 @@ fn documents(random: &mut Random) -> Vec<Document> {
     for (kind, least, most) in [
         ("AccessPolicy", 0, 6),
         ("FailoverPolicy", 1, 6),
+        ("FaultPolicy", 1, 6),
         ("GRPCRoute", 0, 3),
         ("HTTPRoute", 1, 5),
         ("TCPRoute", 0, 3),
@@ -154,6 +155,7 @@ fn documents(random: &mut Random) -> Vec<Document> {
             documents.push(document(random, &|random| match kind {
                 "AccessPolicy" => policies::access(random, key),
                 "FailoverPolicy" => policies::failover(random, key),
+                "FaultPolicy" => policies::fault(random, key),
                 "GRPCRoute" => routes::grpc_route(random, key),
                 "HTTPRoute" => routes::route(random, key),
                 "TCPRoute" => routes::tcp_route(random, key),
@@ -238,6 +240,7 @@ fn refused(kind: &str, mut document: Value) -> Value {
     let (field, value) = match kind {
         "AccessPolicy" => ("priority", json!(1)),
         "FailoverPolicy" => ("limit", json!({"maxExtraLoadPercent": 50})),
+        "FaultPolicy" => ("delay", json!({"time": "1s", "sharePercent": 101})),
         "GRPCRoute" | "HTTPRoute" | "TCPRoute" => ("rules", json!([])),
         "Mesh" => ("network", json!("n1")),
         "RateLimitPolicy" => ("limits", json!([])),

@@ -473,6 +473,7 @@ impl Wire for ServiceRow {
             resilience,
             failover,
             rate,
+            faults,
         } = self;
         p::Service {
             name: Some(name.to_wire()),
@@ -481,6 +482,7 @@ impl Wire for ServiceRow {
             resilience: list_to(resilience),
             failover: failover.as_ref().map(Wire::to_wire),
             rate: rate.as_ref().map(Wire::to_wire),
+            faults: list_to(faults),
         }
     }
 
@@ -492,6 +494,7 @@ impl Wire for ServiceRow {
             resilience,
             failover,
             rate,
+            faults,
         } = proto;
         Ok(Self {
             name: required("name", name)?,
@@ -500,6 +503,7 @@ impl Wire for ServiceRow {
             resilience: list_from(resilience)?,
             failover: optional(failover)?,
             rate: optional(rate)?,
+            faults: list_from(faults)?,
         })
     }
 }

@@ -480,6 +480,40 @@ pub struct Failover {
     pub when_none_healthy_from: ::core::option::Option<Provenance>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FaultDelay {
+    #[prost(message, optional, tag = "1")]
+    pub time: ::core::option::Option<Duration>,
+    /// Of 100 requests.
+    #[prost(uint32, tag = "2")]
+    pub share_percent: u32,
+    #[prost(message, optional, tag = "3")]
+    pub from: ::core::option::Option<Provenance>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FaultAbort {
+    /// HTTP status, 400-599.
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    /// Of 100 requests.
+    #[prost(uint32, tag = "2")]
+    pub share_percent: u32,
+    #[prost(message, optional, tag = "3")]
+    pub from: ::core::option::Option<Provenance>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FaultLayer {
+    /// Absent: all callers.
+    #[prost(message, optional, tag = "1")]
+    pub callers: ::core::option::Option<Callers>,
+    /// Unix seconds.
+    #[prost(uint64, tag = "2")]
+    pub until: u64,
+    #[prost(message, optional, tag = "3")]
+    pub delay: ::core::option::Option<FaultDelay>,
+    #[prost(message, optional, tag = "4")]
+    pub abort: ::core::option::Option<FaultAbort>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RateKey {
     #[prost(oneof = "rate_key::Kind", tags = "1, 2")]
     pub kind: ::core::option::Option<rate_key::Kind>,
@@ -529,6 +563,8 @@ pub struct Service {
     pub failover: ::core::option::Option<Failover>,
     #[prost(message, optional, tag = "6")]
     pub rate: ::core::option::Option<RateLimits>,
+    #[prost(message, repeated, tag = "7")]
+    pub faults: ::prost::alloc::vec::Vec<FaultLayer>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NameValue {
