@@ -14,8 +14,6 @@ use world::World;
 
 /// Changes of one sort that are measured.
 const CHANGES: usize = 500;
-/// Changes that compile everything: one is as telling as many.
-const FEW: usize = 3;
 
 /// One promise beside its figure.
 struct Line {
@@ -98,7 +96,7 @@ fn compiling(world: &World, part: u32) -> Vec<Line> {
             met: used <= 1_000_000_000 / usize::try_from(part).unwrap_or(1),
         },
     ];
-    for (what, changes) in world.changes(CHANGES, FEW) {
+    for (what, changes) in world.changes(CHANGES) {
         lines.push(one_sort(&mut compiler, what, changes));
     }
     for (what, change) in world.wide() {

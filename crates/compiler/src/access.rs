@@ -266,23 +266,23 @@ pub(crate) type Classes = BTreeMap<Namespace, BTreeMap<Arc<ClassKey>, ClassRow>>
 
 /// Attaches a policy to the classes that its targets hit.
 pub(crate) fn attach(policy: &PolicyName, hits: &[Hit], classes: &mut Classes) {
-    let mut concerned: BTreeSet<&Namespace> = BTreeSet::new();
-    for hit in hits {
-        match hit {
-            Hit::All { namespaces, .. } | Hit::Workloads { namespaces, .. } => {
-                concerned.extend(namespaces);
-            }
-            Hit::Service { name, .. } => {
-                concerned.insert(&name.namespace);
-            }
-            Hit::Route { .. } => {}
-        }
-    }
+    let concerned: BTreeSet<&Namespace> = hits.iter().flat_map(namespaces_of).collect();
     for namespace in concerned {
         let there = classes.get_mut(namespace);
         for class in there.into_iter().flat_map(BTreeMap::values_mut) {
             attach_to(class, policy, hits);
         }
+    }
+}
+
+/// The namespaces in which something is hit.
+pub(crate) fn namespaces_of(hit: &Hit) -> Vec<&Namespace> {
+    match hit {
+        Hit::All { namespaces, .. } | Hit::Workloads { namespaces, .. } => {
+            namespaces.iter().collect()
+        }
+        Hit::Service { name, .. } => vec![&name.namespace],
+        Hit::Route { .. } => Vec::new(),
     }
 }
 
@@ -388,7 +388,7 @@ pub(crate) fn opaque_in_scope(
     spec: &AccessPolicySpec,
     hits: &[Hit],
     ports: &ServicePorts,
-    workloads: &[WorkloadRow],
+    workloads: &[Arc<WorkloadRow>],
 ) -> Vec<Finding> {
     let mut report = Report::new(object);
     if needs_http(spec).next().is_none() {

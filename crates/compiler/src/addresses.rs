@@ -1,9 +1,9 @@
 //! Gives addresses away: the same name gets the same one, and what was given does not move.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use imbl::OrdMap;
+use imbl::OrdSet;
 use tacit_model::access::Cidr;
 
 /// Addresses at the start of a range that are never given away: its network and its gateway.
@@ -34,19 +34,23 @@ impl Taken for BTreeSet<IpAddr> {
     }
 }
 
-impl<V> Taken for HashMap<IpAddr, V> {
+/// Addresses in their order, each once.
+#[derive(Debug)]
+pub(crate) struct Sorted(pub(crate) Vec<IpAddr>);
+
+impl Taken for Sorted {
     fn has(&self, address: IpAddr) -> bool {
-        self.contains_key(&address)
+        self.0.binary_search(&address).is_ok()
     }
 
     fn count(&self) -> usize {
-        self.len()
+        self.0.len()
     }
 }
 
-impl<V: Clone> Taken for OrdMap<IpAddr, V> {
+impl Taken for OrdSet<IpAddr> {
     fn has(&self, address: IpAddr) -> bool {
-        self.contains_key(&address)
+        self.contains(&address)
     }
 
     fn count(&self) -> usize {

@@ -1,13 +1,19 @@
 //! Whether a FailoverPolicy has somewhere to go, and the table of where that is.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use tacit_api::Kind;
 use tacit_model::failover::{Failover, Step, WeightedPlace};
 use tacit_model::status::{Condition, ConditionKind, Reason};
-use tacit_model::tables::{ClassKey, ServiceRow, WorkloadRow};
+use tacit_model::tables::{ClassKey, ClassRow, ServiceRow, WorkloadRow};
 use tacit_model::{Locality, ServiceName, WorkloadName};
+
+use crate::failover::fallbacks_of;
+use crate::groups::Groups;
+use crate::policies::Placed;
+use crate::services::Services;
 
 /// Most localities of clients that a status speaks of: more are no table for people.
 const MOST_CLIENTS: usize = 64;
@@ -24,34 +30,30 @@ pub(crate) struct Map<'a> {
 }
 
 impl<'a> Map<'a> {
-    /// `services_of` gives the services that select a workload.
+    /// A map of all workloads, with the endpoints of the services that are `wanted`.
     pub(crate) fn new(
-        workloads: &'a [WorkloadRow],
-        services_of: impl Fn(&WorkloadRow) -> Option<&'a BTreeSet<ServiceName>>,
+        groups: &Groups<'a>,
+        classes: &'a BTreeMap<Arc<ClassKey>, ClassRow>,
+        wanted: &dyn Fn(&ServiceName) -> bool,
         reported: &'a OrdMap<WorkloadName, BTreeSet<u16>>,
     ) -> Self {
-        let mut map = Self {
-            endpoints: BTreeMap::new(),
-            clients: BTreeSet::new(),
-            reported,
-        };
-        // The workloads of a class share its key, and are behind the same services.
-        let mut classes: HashMap<*const ClassKey, Vec<&WorkloadRow>> = HashMap::new();
-        for row in workloads {
-            map.clients.insert(&row.locality);
-            let of = classes.entry(Arc::as_ptr(&row.class)).or_default();
-            of.push(row);
-        }
-        for rows in classes.into_values() {
-            let services = rows.first().and_then(|row| services_of(row));
-            for service in services.into_iter().flatten() {
-                map.endpoints.entry(service).or_default().extend(&rows);
+        let mut endpoints: BTreeMap<&ServiceName, Vec<&WorkloadRow>> = BTreeMap::new();
+        for (key, rows) in &groups.classes {
+            let class = classes.get(*key);
+            let services = class.into_iter().flat_map(|class| &class.services);
+            for service in services.filter(|name| wanted(name)) {
+                let of = endpoints.entry(service).or_default();
+                of.extend(rows.iter().map(|row| &***row));
             }
         }
-        for rows in map.endpoints.values_mut() {
+        for rows in endpoints.values_mut() {
             rows.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        map
+        Self {
+            endpoints,
+            clients: groups.places.keys().copied().collect(),
+            reported,
+        }
     }
 
     /// A map of some services only, with the localities of all clients.
@@ -81,6 +83,23 @@ impl<'a> Map<'a> {
 fn is_ready(service: &ServiceRow, row: &WorkloadRow) -> bool {
     let mut ports = service.ports.iter().filter_map(|port| port.target_on(row));
     ports.any(|port| row.ready.contains(&port))
+}
+
+/// The services whose endpoints the status of a FailoverPolicy counts: those that it applies to,
+/// and their fallbacks.
+pub(crate) fn counted<'s>(
+    placed: &[Placed<'_>],
+    services: &'s Services,
+) -> BTreeSet<&'s ServiceName> {
+    let policies = placed.iter();
+    let policies = policies.filter(|policy| policy.kind == Kind::FailoverPolicy);
+    let hit = policies.filter_map(|policy| services.hit.get(&policy.object));
+    let rows = hit.flatten().filter_map(|name| services.rows.get(name));
+    let counted = rows.flat_map(|row| {
+        let fallbacks = row.failover.iter().flat_map(fallbacks_of);
+        fallbacks.chain([&row.name])
+    });
+    counted.collect()
 }
 
 /// The condition and the table of a policy that applies to these services.

@@ -1,26 +1,28 @@
 //! Turns all inputs into all tables, findings and statuses, topic by topic.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use tacit_api::{Located, Object, ObjectKey, Service};
 use tacit_model::access::Mode;
 use tacit_model::finding::{Finding, Severity};
 use tacit_model::route::{RouteKey, RouteRow};
 use tacit_model::status::ObjectStatus;
-use tacit_model::tables::{
-    AccessRow, ClassKey, ClassRow, NamespaceRow, RunGrantRow, ServiceRow, WorkloadRow,
+use tacit_model::tables::{AccessRow, ClassKey, ClassRow, NamespaceRow, RunGrantRow, WorkloadRow};
+use tacit_model::{
+    Name, Namespace, NodeName, ObjectRef, PolicyName, Row, ServiceName, Tables, WorkloadName,
+    WorkspaceName,
 };
-use tacit_model::{Namespace, ObjectRef, PolicyName, Row, ServiceName, Tables, WorkspaceName};
 
 use crate::access::{self, Classes, ServicePorts};
-use crate::armed::Map;
+use crate::armed::{Map, counted};
 use crate::attach::Loss;
-use crate::delta::{Addresses, Written};
+use crate::delta::{Addresses, NodeFact, Written};
 use crate::endpoints;
 use crate::findings::{OVERRIDDEN, at, of_syntax};
 use crate::grants::World;
+use crate::groups::Groups;
 use crate::index::{Index, Mentioned, class_row};
 use crate::judge::{Judged, judge};
 use crate::kept::Kept;
@@ -31,7 +33,7 @@ use crate::services::{self, Services};
 use crate::state::{Entry, Inputs};
 use crate::status::{Facts, statuses};
 use crate::targets::{Hit, Resolver};
-use crate::{Ranges, failover, fault, rate_limit, routes};
+use crate::{Ranges, failover, fault, packed, rate_limit, routes};
 
 /// What inputs compile to. A copy is some pointers.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +48,8 @@ pub(crate) struct Compiled {
     pub(crate) addresses: Addresses,
     pub(crate) wake_at: Option<i64>,
     pub(crate) ranges: Option<Ranges>,
-    pub(crate) access_targets: Arc<BTreeMap<PolicyName, Vec<Hit>>>,
+    /// What each AccessPolicy applies to.
+    pub(crate) access_targets: OrdMap<PolicyName, Arc<Vec<Hit>>>,
     /// The namespaces of each workspace.
     pub(crate) members: Arc<BTreeMap<WorkspaceName, BTreeSet<Namespace>>>,
     /// What a change of workloads looks up.
@@ -58,6 +61,8 @@ pub(crate) struct Compiled {
 pub(crate) enum Instead {
     LastGood,
     Nothing,
+    /// Nothing, for what its targets are. By itself it is valid, so its namespace is known.
+    Rejected,
 }
 
 impl Compiled {
@@ -69,10 +74,25 @@ impl Compiled {
     ) -> Option<&'i Located<Object>> {
         match (self.instead.get(key), &entry.written) {
             (Some(Instead::LastGood), _) => entry.last_good.as_deref(),
-            (Some(Instead::Nothing), _) => None,
+            (Some(Instead::Nothing | Instead::Rejected), _) => None,
             (None, Written::Ok(object)) => Some(object),
             (None, Written::Duplicate(_) | Written::Unparsable(_)) => None,
         }
+    }
+}
+
+impl Compiled {
+    /// What AccessPolicies apply to that may reach a namespace: its own, and those of namespaces
+    /// that reach others. In the order of their names.
+    pub(crate) fn access_over(&self, namespace: &Namespace) -> Vec<(&PolicyName, &Arc<Vec<Hit>>)> {
+        let mut homes = BTreeSet::clone(&self.kept.wide);
+        homes.insert(namespace.clone());
+        let of = |home: Namespace| {
+            let first = PolicyName::new(home.clone(), Name::least());
+            let there = self.access_targets.range(first..);
+            there.take_while(move |(name, _)| name.namespace == home)
+        };
+        homes.into_iter().flat_map(of).collect()
     }
 }
 
@@ -85,6 +105,24 @@ pub(crate) struct Mesh<'a> {
 }
 
 impl<'a> Mesh<'a> {
+    /// Sorts out objects in force.
+    pub(crate) fn new(
+        in_force: &[&'a Located<Object>],
+        settings: Settings<'a>,
+        nodes: &'a OrdMap<NodeName, NodeFact>,
+    ) -> Self {
+        let index = Index::new(in_force.iter().copied(), nodes);
+        let ports = index.services.iter();
+        let ports =
+            ports.map(|(name, entry)| (name.clone(), endpoints::ports_of(&entry.service.spec)));
+        Self {
+            settings,
+            ports: ports.collect(),
+            index,
+            world: World::new(in_force.iter().copied()),
+        }
+    }
+
     /// The Services in force, in the order of names.
     pub(crate) fn services(&self) -> Vec<&'a Service> {
         self.index
@@ -117,38 +155,27 @@ fn everything(
         // A Mesh in force has valid names, and so do the defaults: there are always settings.
         return Default::default();
     };
-    let mesh = sort_out(&judged, settings);
-    let resolver = Resolver {
-        index: &mesh.index,
-        tenants: mesh.world.tenants(),
-    };
-    routes::withdraw(&mut judged, &mesh.world);
-    let placed = place(&mut judged, &resolver, &mesh.world, &mesh.ports);
-    let given = endpoints::addresses(&mesh.index, &mesh.settings, inputs);
-    let selectors = placed
-        .iter()
-        .flat_map(|policy| &policy.hits)
-        .filter_map(selector);
-    let mentioned = Mentioned::new(&mesh.index, selectors);
-    let (workloads, of_ports, troubled) =
-        endpoints::workload_rows(&mesh.index, &mentioned, &given, &mesh.settings, inputs);
-    let services = services::build(&mesh, &placed, &resolver, &given, inputs.now);
-    let routes = routes::build(&judged, &placed, &resolver, &services);
-    let classes = classes(&mesh.index, &workloads, &services, &placed);
-    let services_of = |row: &WorkloadRow| classes.get(&row.class).map(|class| &class.services);
-    let map = Map::new(&workloads, services_of, &inputs.ready);
-
+    let mesh = Mesh::new(&in_force(&judged), settings, &inputs.nodes);
+    let made = make(inputs, &mut judged, &mesh);
+    let Made {
+        placed, services, ..
+    } = &made;
+    let groups = Groups::new(&made.workloads);
+    let classes = classes(&mesh.index, &groups, services, placed);
+    let counted = counted(placed, services);
+    let wanted = |name: &ServiceName| advise.is_some() || counted.contains(name);
+    let map = Map::new(&groups, &classes, &wanted, &inputs.ready);
     let facts = Facts {
         judged: &judged,
-        placed: &placed,
-        services: &services,
-        workloads: &workloads,
+        placed,
+        services,
+        workloads: &made.workloads,
         map: &map,
+        exists: &|name| services.rows.contains_key(name),
     };
-    let mut findings: Vec<Finding> = inputs.file_errors.iter().map(of_syntax).collect();
-    findings.extend(given.findings.iter().cloned());
-    findings.extend(of_ports.into_iter().chain(routes.findings));
-    findings.extend(of_objects(&mesh, &facts));
+    let mut findings = of_objects(&mesh, &facts);
+    findings.extend(inputs.file_errors.iter().map(of_syntax));
+    findings.extend(made.findings.iter().cloned());
     sort(&mut findings);
     let statuses = statuses(&facts, &findings);
     let tenancies = tenancies(&mesh);
@@ -159,31 +186,68 @@ fn everything(
         ))
     });
     let (grants, wake_at) = run_grants(&mesh, inputs.now, services.fault_ends);
-    let kept = Kept::new(&mesh, &facts, mentioned, &given, troubled);
+    let kept = Kept::new(&mesh, &facts, &groups, &made);
     let compiled = Compiled {
         findings: by_object(findings),
         statuses: by_name(statuses),
         instead: instead(&judged),
-        addresses: given.addresses,
         wake_at,
         ranges: Some(mesh.settings.ranges),
-        access_targets: Arc::new(access_targets(&placed)),
+        access_targets: access_targets(placed),
         members: Arc::new(mesh.world.tenants().all_members(&mesh.index.namespaces)),
-        tables: tables(
-            &mesh,
-            &placed,
-            Rows {
-                services: services.rows,
-                routes: routes.rows,
-                classes,
-                workloads,
-                grants,
-                tenancies,
-            },
-        ),
         kept,
+        addresses: made.addresses.clone(),
+        tables: tables(&mesh, made, classes, grants, tenancies),
     };
     (compiled, advice.unwrap_or_default())
+}
+
+/// What is made of the objects, in this order.
+pub(crate) struct Made<'a> {
+    pub(crate) placed: Vec<Placed<'a>>,
+    pub(crate) addresses: Addresses,
+    pub(crate) mentioned: Mentioned,
+    /// In the order of names.
+    pub(crate) workloads: Vec<Arc<WorkloadRow>>,
+    /// Workloads whose ports disagree with a Service.
+    pub(crate) troubled: OrdSet<WorkloadName>,
+    pub(crate) services: Services,
+    pub(crate) routes: BTreeMap<RouteKey, RouteRow>,
+    /// About addresses, ports and routes.
+    pub(crate) findings: Vec<Finding>,
+}
+
+fn make<'a>(inputs: &Inputs, judged: &mut Vec<Judged<'a>>, mesh: &Mesh<'a>) -> Made<'a> {
+    let resolver = Resolver {
+        index: &mesh.index,
+        tenants: mesh.world.tenants(),
+    };
+    routes::withdraw(judged, &mesh.world);
+    let placed = place(judged, &resolver, &mesh.world, &mesh.ports);
+    let given = endpoints::addresses(&mesh.index, &mesh.settings, inputs);
+    let hits = placed.iter().flat_map(|policy| policy.hits.iter());
+    let mentioned = Mentioned::new(&mesh.index, hits.filter_map(selector));
+    let (workloads, of_ports, troubled) =
+        endpoints::workload_rows(&mesh.index, &mentioned, &given, &mesh.settings, inputs);
+    let services = services::all(mesh, &placed, &resolver, &given.services, inputs.now);
+    let routes = routes::build(judged, &placed, &resolver, &services);
+    let mut findings = given.findings;
+    findings.extend(of_ports.into_iter().chain(routes.findings));
+    Made {
+        placed,
+        addresses: given.addresses,
+        mentioned,
+        workloads,
+        troubled,
+        services,
+        routes: routes.rows,
+        findings,
+    }
+}
+
+/// The versions in force.
+fn in_force<'a>(judged: &[Judged<'a>]) -> Vec<&'a Located<Object>> {
+    judged.iter().filter_map(|found| found.in_force).collect()
 }
 
 fn by_name(statuses: Vec<ObjectStatus>) -> OrdMap<ObjectRef, Arc<ObjectStatus>> {
@@ -202,21 +266,8 @@ fn by_object(findings: Vec<Finding>) -> OrdMap<Option<ObjectRef>, Arc<Vec<Findin
     groups.map(|(of, found)| (of, Arc::new(found))).collect()
 }
 
-/// Sorts out the objects in force.
-fn sort_out<'a>(judged: &[Judged<'a>], settings: Settings<'a>) -> Mesh<'a> {
-    let in_force = || judged.iter().filter_map(|found| found.in_force);
-    let index = Index::new(in_force());
-    let ports = index.services.iter();
-    let ports = ports.map(|(name, entry)| (name.clone(), endpoints::ports_of(&entry.service.spec)));
-    Mesh {
-        settings,
-        ports: ports.collect(),
-        index,
-        world: World::new(in_force()),
-    }
-}
-
-fn selector(hit: &Hit) -> Option<(&BTreeSet<Namespace>, &tacit_model::labels::Labels)> {
+/// What a target selects workloads by, and where.
+pub(crate) fn selector(hit: &Hit) -> Option<(&BTreeSet<Namespace>, &tacit_model::labels::Labels)> {
     match hit {
         Hit::Workloads { namespaces, labels } => Some((namespaces, labels)),
         Hit::All { .. } | Hit::Route { .. } | Hit::Service { .. } => None,
@@ -226,22 +277,17 @@ fn selector(hit: &Hit) -> Option<(&BTreeSet<Namespace>, &tacit_model::labels::La
 /// The classes of the workloads, with their services and access policies.
 fn classes(
     index: &Index<'_>,
-    workloads: &[WorkloadRow],
+    groups: &Groups<'_>,
     services: &Services,
     placed: &[Placed<'_>],
 ) -> BTreeMap<Arc<ClassKey>, ClassRow> {
     let mut classes = Classes::new();
-    // The workloads of a class share its key, so its address says whether it is known.
-    let mut known = HashSet::new();
-    for row in workloads {
-        if known.insert(Arc::as_ptr(&row.class)) {
-            let mut class = class_row(row.class.clone(), index);
-            class
-                .services
-                .retain(|service| services.rows.contains_key(service));
-            let there = classes.entry(row.class.namespace.clone()).or_default();
-            there.insert(row.class.clone(), class);
-        }
+    for (key, _) in &groups.classes {
+        let mut class = class_row((*key).clone(), index);
+        let is_there = |service: &ServiceName| services.rows.contains_key(service);
+        class.services.retain(is_there);
+        let there = classes.entry(key.namespace.clone()).or_default();
+        there.insert((*key).clone(), class);
     }
     // In the order of names, so that attachments are sorted by policy.
     for policy in placed.iter().filter(|policy| is_access(policy)) {
@@ -250,14 +296,14 @@ fn classes(
     classes.into_values().flatten().collect()
 }
 
-fn access_targets(placed: &[Placed<'_>]) -> BTreeMap<PolicyName, Vec<Hit>> {
+fn access_targets(placed: &[Placed<'_>]) -> OrdMap<PolicyName, Arc<Vec<Hit>>> {
     let policies = placed.iter().filter(|policy| is_access(policy));
     policies
         .map(|policy| (policy.name.clone(), policy.hits.clone()))
         .collect()
 }
 
-fn is_access(policy: &Placed<'_>) -> bool {
+pub(crate) fn is_access(policy: &Placed<'_>) -> bool {
     policy.kind == tacit_api::Kind::AccessPolicy
 }
 
@@ -283,61 +329,62 @@ fn of_objects(mesh: &Mesh<'_>, facts: &Facts<'_, '_>) -> Vec<Finding> {
 
 /// Findings about policies that need the rows.
 fn of_policies(mesh: &Mesh<'_>, facts: &Facts<'_, '_>) -> Vec<Finding> {
-    let Facts {
-        placed,
-        services,
-        workloads,
-        map,
-        ..
-    } = facts;
-    let known: BTreeSet<ServiceName> = services.rows.keys().cloned().collect();
+    let found = facts
+        .placed
+        .iter()
+        .map(|policy| of_policy(mesh, facts, policy));
+    found.flatten().collect()
+}
+
+/// Findings about one policy that need the rows.
+pub(crate) fn of_policy(
+    mesh: &Mesh<'_>,
+    facts: &Facts<'_, '_>,
+    policy: &Placed<'_>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for policy in *placed {
-        let Some(version) = policy.in_force else {
-            continue;
-        };
-        match &version.value {
-            Object::AccessPolicy(found) => {
-                let (spec, hits) = (&found.spec, &policy.hits);
-                let opaque = access::opaque_in_scope(version, spec, hits, &mesh.ports, workloads);
-                findings.extend(opaque);
-                findings.extend(access::ports_of_services(version, spec, hits, &mesh.ports));
-                findings.extend(access::unknown_workspaces(
-                    version,
-                    spec,
-                    mesh.world.tenants(),
-                ));
-            }
-            Object::FailoverPolicy(found) => {
-                let none = BTreeSet::new();
-                let hit = services.hit.get(&policy.object).unwrap_or(&none);
-                let endpoints = hit.iter().flat_map(|name| map.endpoints(name));
-                let endpoints: Vec<_> = endpoints.map(|row| &row.locality).collect();
-                let (parts, home) = (failover::Parts::of(&found.spec), &policy.name.namespace);
-                let dangling = failover::dangling(version, &parts, home, hit, &known, &endpoints);
-                findings.extend(dangling);
-            }
-            Object::FaultPolicy(_) => {
-                let none = BTreeSet::new();
-                let hit = services.hit.get(&policy.object).unwrap_or(&none);
-                findings.extend(fault::opaque(version, hit, &mesh.ports));
-            }
-            Object::RateLimitPolicy(_) => {
-                let none = BTreeSet::new();
-                let hit = services.hit.get(&policy.object).unwrap_or(&none);
-                findings.extend(rate_limit::opaque(version, hit, &mesh.ports));
-            }
-            Object::GRPCRoute(_)
-            | Object::HTTPRoute(_)
-            | Object::Mesh(_)
-            | Object::RetryTimeoutPolicy(_)
-            | Object::Service(_)
-            | Object::TCPRoute(_)
-            | Object::Workload(_)
-            | Object::Workspace(_) => {}
+    let Some(version) = policy.in_force else {
+        return findings;
+    };
+    match &version.value {
+        Object::AccessPolicy(found) => {
+            let (spec, hits, ports) = (&found.spec, &policy.hits, &mesh.ports);
+            let opaque = access::opaque_in_scope(version, spec, hits, ports, facts.workloads);
+            findings.extend(opaque);
+            findings.extend(access::ports_of_services(version, spec, hits, ports));
+            let tenants = mesh.world.tenants();
+            findings.extend(access::unknown_workspaces(version, spec, tenants));
         }
-        findings.extend(overridden(policy, version, services));
+        Object::FailoverPolicy(found) => {
+            let none = BTreeSet::new();
+            let hit = facts.services.hit.get(&policy.object).unwrap_or(&none);
+            let endpoints = hit.iter().flat_map(|name| facts.map.endpoints(name));
+            let endpoints: Vec<_> = endpoints.map(|row| &row.locality).collect();
+            let (parts, home) = (failover::Parts::of(&found.spec), &policy.name.namespace);
+            let exists = facts.exists;
+            let dangling = failover::dangling(version, &parts, home, hit, exists, &endpoints);
+            findings.extend(dangling);
+        }
+        Object::FaultPolicy(_) => {
+            let none = BTreeSet::new();
+            let hit = facts.services.hit.get(&policy.object).unwrap_or(&none);
+            findings.extend(fault::opaque(version, hit, &mesh.ports));
+        }
+        Object::RateLimitPolicy(_) => {
+            let none = BTreeSet::new();
+            let hit = facts.services.hit.get(&policy.object).unwrap_or(&none);
+            findings.extend(rate_limit::opaque(version, hit, &mesh.ports));
+        }
+        Object::GRPCRoute(_)
+        | Object::HTTPRoute(_)
+        | Object::Mesh(_)
+        | Object::RetryTimeoutPolicy(_)
+        | Object::Service(_)
+        | Object::TCPRoute(_)
+        | Object::Workload(_)
+        | Object::Workspace(_) => {}
     }
+    findings.extend(overridden(policy, version, facts.services));
     findings
 }
 
@@ -407,16 +454,6 @@ pub(crate) fn sort(findings: &mut Vec<Finding>) {
     });
 }
 
-/// Rows that are made one by one elsewhere.
-struct Rows {
-    services: BTreeMap<ServiceName, ServiceRow>,
-    routes: BTreeMap<RouteKey, RouteRow>,
-    classes: BTreeMap<Arc<ClassKey>, ClassRow>,
-    workloads: Vec<WorkloadRow>,
-    grants: Vec<RunGrantRow>,
-    tenancies: Tenancies,
-}
-
 /// What each known namespace belongs to.
 fn tenancies(mesh: &Mesh<'_>) -> Tenancies {
     let services = mesh.services();
@@ -427,46 +464,39 @@ fn tenancies(mesh: &Mesh<'_>) -> Tenancies {
         .collect()
 }
 
-fn tables(mesh: &Mesh<'_>, placed: &[Placed<'_>], rows: Rows) -> Tables {
-    let mut tables = Tables::default();
-    let mut add = |row: Row| drop(tables.0.insert(row.key(), row));
-    add(Row::Mesh(Arc::new(mesh.settings.row.clone())));
-    for policy in placed.iter().filter(|policy| is_access(policy)) {
-        add(Row::Access(Arc::new(access_row(policy))));
-    }
-    let Rows {
-        services,
-        routes,
-        classes,
-        workloads,
-        grants,
-        tenancies,
-    } = rows;
-    routes
-        .into_values()
-        .for_each(|row| add(Row::Route(Arc::new(row))));
-    for (namespace, tenancy) in tenancies {
-        add(Row::Namespace(Arc::new(NamespaceRow {
-            namespace,
-            tenancy,
-        })));
-    }
-    services
-        .into_values()
-        .for_each(|row| add(Row::Service(Arc::new(row))));
-    classes
-        .into_values()
-        .for_each(|row| add(Row::Class(Arc::new(row))));
-    workloads
+/// The rows in the order of their keys.
+fn tables(
+    mesh: &Mesh<'_>,
+    made: Made<'_>,
+    classes: BTreeMap<Arc<ClassKey>, ClassRow>,
+    grants: Vec<RunGrantRow>,
+    tenancies: Tenancies,
+) -> Tables {
+    let access = made.placed.iter().filter(|policy| is_access(policy));
+    let access = access.map(|policy| Row::Access(Arc::new(access_row(policy))));
+    let classes = classes.into_values();
+    let classes = classes.map(|row| Row::Class(Arc::new(row)));
+    let of_mesh = Row::Mesh(Arc::new(mesh.settings.row.clone()));
+    let namespaces = tenancies
         .into_iter()
-        .for_each(|row| add(Row::Workload(Arc::new(row))));
-    grants
-        .into_iter()
-        .for_each(|row| add(Row::RunGrant(Arc::new(row))));
-    tables
+        .map(|(namespace, tenancy)| Row::Namespace(Arc::new(NamespaceRow { namespace, tenancy })));
+    let routes = made.routes.into_values();
+    let routes = routes.map(|row| Row::Route(Arc::new(row)));
+    let grants = grants.into_iter();
+    let grants = grants.map(|row| Row::RunGrant(Arc::new(row)));
+    let services = made.services.rows.into_values();
+    let services = services.map(|row| Row::Service(Arc::new(row)));
+    let workloads = made.workloads.into_iter().map(Row::Workload);
+    let all = access.chain(classes).chain([of_mesh]).chain(namespaces);
+    let all = all
+        .chain(routes)
+        .chain(grants)
+        .chain(services)
+        .chain(workloads);
+    Tables(packed::map(all.map(|row| (row.key(), row))))
 }
 
-fn access_row(policy: &Placed<'_>) -> AccessRow {
+pub(crate) fn access_row(policy: &Placed<'_>) -> AccessRow {
     let name = policy.name.clone();
     match (
         policy.in_force.map(|version| &version.value),

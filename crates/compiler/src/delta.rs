@@ -13,6 +13,7 @@ use tacit_model::status::ObjectStatus;
 use tacit_model::tables::PublishedPort;
 use tacit_model::{NodeName, ObjectRef, ServiceName, TableDelta, WorkloadName};
 
+use crate::Compiler;
 use crate::grants::Subject;
 
 /// What is written under one key now.
@@ -110,13 +111,38 @@ pub struct OutputDelta {
     /// Objects whose status changed, with what it is now; absent: the object is gone, or there is
     /// no more to say than that it is accepted ([`ObjectStatus::accepted`]).
     pub statuses: BTreeMap<ObjectRef, Option<ObjectStatus>>,
-    /// Objects of this change whose written version is valid now, and others that have become
-    /// valid, by key. Persist it as last good before the generation is published.
-    pub good: Vec<ObjectKey>,
+    /// Persist these as last good before the generation is published.
+    pub good: Good,
     /// True if addresses were given away or taken back: persist [`crate::Compiler::addresses`].
     pub addresses_moved: bool,
     /// Unix seconds at which something expires: apply an empty delta with `now` then.
     pub wake_at: Option<i64>,
+}
+
+/// Objects whose written version is valid now, and was not known to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Good {
+    /// There was no object before: all that [`Compiler::good`] names.
+    All,
+    /// Those of the change, and others that have become valid, by key.
+    These(Vec<ObjectKey>),
+}
+
+impl Good {
+    /// Their keys; `compiler` is the one that said so.
+    #[must_use]
+    pub fn keys<'k>(&'k self, compiler: &'k Compiler) -> Vec<&'k ObjectKey> {
+        match self {
+            Self::All => compiler.good().collect(),
+            Self::These(keys) => keys.iter().collect(),
+        }
+    }
+}
+
+impl Default for Good {
+    fn default() -> Self {
+        Self::These(Vec::new())
+    }
 }
 
 /// What a set of files says, object by object.

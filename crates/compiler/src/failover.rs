@@ -16,6 +16,8 @@ use tacit_model::locality::{Part, Place};
 use tacit_model::{Namespace, ObjectRef, Provenance, ServiceName, Sourced};
 
 use crate::attach::origin;
+use crate::findings::object_ref;
+use crate::index::ServiceEntry;
 
 mod validate;
 
@@ -155,10 +157,12 @@ fn own_cluster() -> Vec<Step> {
 }
 
 /// The order that a Service's `trafficDistribution` asks for: the own zone first.
-pub(crate) fn distribution(value: Option<&str>, service: &ObjectRef) -> Option<Sourced<Vec<Step>>> {
-    if !matches!(value?, "PreferClose" | "PreferSameZone") {
+pub(crate) fn distribution(entry: &ServiceEntry<'_>) -> Option<Sourced<Vec<Step>>> {
+    let wish = entry.service.spec.traffic_distribution.as_deref()?;
+    if !matches!(wish, "PreferClose" | "PreferSameZone") {
         return None;
     }
+    let own = object_ref(&entry.object.value.key())?;
     let place = Place {
         zone: Some(Part::Same),
         ..Place::default()
@@ -167,7 +171,7 @@ pub(crate) fn distribution(value: Option<&str>, service: &ObjectRef) -> Option<S
     steps.extend(own_cluster());
     Some(Sourced {
         value: steps,
-        from: origin(service, "spec.trafficDistribution"),
+        from: origin(&own, "spec.trafficDistribution"),
     })
 }
 

@@ -2,23 +2,55 @@
 //! apart.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use tacit_api::{Located, Object, Service, Workload};
 use tacit_model::labels::Labels;
 use tacit_model::tables::{ClassKey, ClassRow};
-use tacit_model::{Name, Namespace, ObjectRef, ServiceAccount, ServiceName, WorkloadName};
+use tacit_model::{
+    Name, Namespace, NodeName, ObjectRef, ServiceAccount, ServiceName, WorkloadName,
+};
 
+use crate::delta::NodeFact;
+use crate::endpoints::written_address;
 use crate::findings::object_ref;
 
 /// A Service in force.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ServiceEntry<'a> {
     pub(crate) object: &'a Located<Object>,
     pub(crate) service: &'a Service,
-    pub(crate) labels: Labels,
-    pub(crate) selector: Labels,
+}
+
+/// Labels as people write them.
+pub(crate) type WrittenLabels = BTreeMap<String, String>;
+
+impl<'a> ServiceEntry<'a> {
+    /// What workloads need to be behind it; no pair: none is.
+    pub(crate) fn selector(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let pairs = self.service.spec.selector.iter().flatten();
+        pairs.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// The value that workloads need under a key.
+    pub(crate) fn selects(&self, key: &str) -> Option<&'a str> {
+        let selector = self.service.spec.selector.as_ref()?;
+        selector.get(key).map(String::as_str)
+    }
+
+    /// True if each of `wanted` is there, as with [`Labels::contain`].
+    pub(crate) fn has(&self, wanted: &Labels) -> bool {
+        contains(&self.service.metadata.labels, wanted)
+    }
+}
+
+fn contains(labels: &WrittenLabels, wanted: &Labels) -> bool {
+    let has = |(key, value): (&Arc<str>, &Arc<str>)| {
+        labels.get(&**key).is_some_and(|found| **found == **value)
+    };
+    !wanted.0.is_empty() && wanted.0.iter().all(has)
 }
 
 /// A Workload in force.
@@ -27,18 +59,16 @@ pub(crate) struct WorkloadEntry<'a> {
     pub(crate) object: &'a Located<Object>,
     pub(crate) workload: &'a Workload,
     pub(crate) service_account: ServiceAccount,
+    /// The address that is written.
+    pub(crate) address: Option<IpAddr>,
+    /// Its node, if that has joined.
+    pub(crate) node: Option<&'a NodeFact>,
 }
 
 impl WorkloadEntry<'_> {
-    /// The value of a label.
-    pub(crate) fn label(&self, key: &str) -> Option<&str> {
-        self.workload.metadata.labels.get(key).map(String::as_str)
-    }
-
     /// True if each of `wanted` is there, as with [`Labels::contain`].
     pub(crate) fn has(&self, wanted: &Labels) -> bool {
-        let mut pairs = wanted.0.iter();
-        !wanted.0.is_empty() && pairs.all(|(key, value)| self.label(key) == Some(&**value))
+        contains(&self.workload.metadata.labels, wanted)
     }
 }
 
@@ -57,30 +87,41 @@ pub(crate) struct Index<'a> {
     by_pair: BTreeMap<Namespace, ByPair<'a>>,
 }
 
-/// Names of services by key and value of a label.
-type ByPair<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<ServiceName>>>;
+/// Services by key and value of a label.
+type ByPair<'a> = BTreeMap<&'a str, BTreeMap<&'a str, Vec<(ServiceName, ServiceEntry<'a>)>>>;
 
 impl<'a> Index<'a> {
     /// Sorts objects in force.
-    pub(crate) fn new(objects: impl IntoIterator<Item = &'a Located<Object>>) -> Self {
+    pub(crate) fn new(
+        objects: impl IntoIterator<Item = &'a Located<Object>>,
+        nodes: &'a OrdMap<NodeName, NodeFact>,
+    ) -> Self {
         let mut index = Self::default();
-        let mut words = Words::default();
+        let mut words = Words::new(nodes);
+        // Objects of a namespace stand together, by kind.
+        let mut run: Option<(Namespace, usize)> = None;
         for object in objects {
             let metadata = object.value.metadata();
             let written = metadata.namespace.as_deref();
-            if let Some(namespace) = written.and_then(|text| words.namespace(text)) {
-                index.add(object, &namespace, &metadata.name, &mut words);
-                match index.spaces.get_mut(&namespace) {
-                    Some(count) => *count += 1,
-                    None => {
-                        index.spaces.insert(namespace.clone(), 1);
-                        index.namespaces.insert(namespace);
-                    }
-                }
+            let Some(namespace) = written.and_then(|text| words.namespace(text)) else {
+                continue;
+            };
+            index.add(object, &namespace, &metadata.name, &mut words);
+            match &mut run {
+                Some((last, count)) if *last == namespace => *count += 1,
+                Some(_) | None => index.count(run.replace((namespace, 1))),
             }
         }
+        index.count(run);
         index.workloads.sort_by(|(a, _), (b, _)| a.cmp(b));
         index
+    }
+
+    fn count(&mut self, run: Option<(Namespace, usize)>) {
+        if let Some((namespace, count)) = run {
+            *self.spaces.entry(namespace.clone()).or_default() += count;
+            self.namespaces.insert(namespace);
+        }
     }
 
     fn add(
@@ -93,21 +134,13 @@ impl<'a> Index<'a> {
         match &object.value {
             Object::Service(service) => {
                 if let Ok(name) = name.try_into() {
-                    let selector = service.spec.selector.as_ref().map(labels);
-                    let selector = selector.unwrap_or_default();
                     let name = ServiceName::new(namespace.clone(), name);
-                    let written = service.spec.selector.as_ref();
-                    if let Some((key, value)) = written.and_then(BTreeMap::first_key_value) {
+                    let entry = ServiceEntry { object, service };
+                    if let Some((key, value)) = entry.selector().next() {
                         let of = self.by_pair.entry(namespace.clone()).or_default();
                         let there = of.entry(key).or_default().entry(value).or_default();
-                        there.push(name.clone());
+                        there.push((name.clone(), entry));
                     }
-                    let entry = ServiceEntry {
-                        object,
-                        service,
-                        labels: labels(&service.metadata.labels),
-                        selector,
-                    };
                     self.services.insert(name, entry);
                 }
             }
@@ -172,28 +205,37 @@ impl<'a> Index<'a> {
         };
         let keys = of.iter();
         let near = keys.filter_map(|(key, services)| services.get(value_of(key)?));
-        let found = near
-            .flatten()
-            .filter_map(|name| self.services.get_key_value(name));
-        let selects = |entry: &ServiceEntry<'_>| {
-            let mut pairs = entry.selector.0.iter();
-            pairs.all(|(key, value)| value_of(key) == Some(&**value))
+        let selects = |(_, entry): &&(ServiceName, ServiceEntry<'_>)| {
+            let mut pairs = entry.selector();
+            pairs.all(|(key, value)| value_of(key) == Some(value))
         };
-        let mut found: Vec<_> = found.filter(|(_, entry)| selects(entry)).collect();
+        let found = near.flatten().filter(selects);
+        let mut found: Vec<_> = found.map(|(name, entry)| (name, entry)).collect();
         found.sort_by_key(|(name, _)| *name);
         found
     }
 }
 
-/// Names that many objects share, made once.
-#[derive(Debug, Default)]
+/// What many objects name, made or found once.
+#[derive(Debug)]
 struct Words<'a> {
     /// The last one: objects of a namespace stand together.
     namespace: Option<Namespace>,
     accounts: HashMap<&'a str, ServiceAccount>,
+    joined: &'a OrdMap<NodeName, NodeFact>,
+    nodes: HashMap<&'a str, Option<&'a NodeFact>>,
 }
 
 impl<'a> Words<'a> {
+    fn new(joined: &'a OrdMap<NodeName, NodeFact>) -> Self {
+        Self {
+            namespace: None,
+            accounts: HashMap::new(),
+            joined,
+            nodes: HashMap::new(),
+        }
+    }
+
     fn namespace(&mut self, text: &str) -> Option<Namespace> {
         let same = |last: &&Namespace| last.as_str() == text;
         if let Some(last) = self.namespace.as_ref().filter(same) {
@@ -216,10 +258,14 @@ impl<'a> Words<'a> {
                 made
             }
         };
+        let node = workload.spec.node.as_str();
+        let find = || self.joined.get(node);
         Some(WorkloadEntry {
             object,
             workload,
             service_account,
+            address: written_address(workload.spec.address.as_deref()),
+            node: *self.nodes.entry(node).or_insert_with(find),
         })
     }
 }
@@ -242,21 +288,27 @@ impl Mentioned {
     ) -> Self {
         let mut mentioned = Self::default();
         for (name, entry) in &index.services {
-            mentioned.add(&name.namespace, &entry.selector);
+            mentioned.add(&name.namespace, entry.selector());
         }
         for (namespaces, labels) in selectors {
             for namespace in namespaces {
-                mentioned.add(namespace, labels);
+                let pairs = labels.0.iter();
+                mentioned.add(namespace, pairs.map(|(key, value)| (&**key, &**value)));
             }
         }
         mentioned
     }
 
-    fn add(&mut self, namespace: &Namespace, labels: &Labels) {
-        let pairs = self.0.entry(namespace.clone()).or_default();
-        for (key, value) in &labels.0 {
-            let values = pairs.entry(key.clone()).or_default();
-            values.insert(value.clone(), ());
+    fn add<'l>(&mut self, namespace: &Namespace, pairs: impl Iterator<Item = (&'l str, &'l str)>) {
+        let known = self.0.entry(namespace.clone()).or_default();
+        for (key, value) in pairs {
+            if !known.contains_key(key) {
+                known.insert(key.into(), OrdMap::new());
+            }
+            let values = known.get_mut(key);
+            if let Some(values) = values.filter(|values| !values.contains_key(value)) {
+                values.insert(value.into(), ());
+            }
         }
     }
 }
@@ -318,8 +370,11 @@ impl<'m> Classifier<'m> {
 }
 
 /// A Workload in force.
-pub(crate) fn workload(object: &Located<Object>) -> Option<WorkloadEntry<'_>> {
-    Words::default().workload(object)
+pub(crate) fn workload<'a>(
+    object: &'a Located<Object>,
+    nodes: &'a OrdMap<NodeName, NodeFact>,
+) -> Option<WorkloadEntry<'a>> {
+    Words::new(nodes).workload(object)
 }
 
 /// The row of a class, without access policies.

@@ -29,6 +29,8 @@ pub(crate) struct Judged<'a> {
     /// Why the written version is not in force.
     pub(crate) problem: Option<(Reason, String)>,
     pub(crate) findings: Vec<Finding>,
+    /// True if it was in force by itself, and is not for what its targets are.
+    rejected: bool,
 }
 
 impl<'a> Judged<'a> {
@@ -42,6 +44,7 @@ impl<'a> Judged<'a> {
         match (self.is_good(), self.in_force) {
             (true, _) => None,
             (false, Some(_)) => Some(Instead::LastGood),
+            (false, None) if self.rejected => Some(Instead::Rejected),
             (false, None) => Some(Instead::Nothing),
         }
     }
@@ -71,6 +74,7 @@ impl<'a> Judged<'a> {
         let message = first_error(&findings);
         self.findings.extend(findings);
         self.problem = Some((reason, message));
+        self.rejected = true;
         let last_good = self.entry.last_good.as_deref();
         self.in_force = last_good.filter(|last| usable(last));
     }
@@ -79,26 +83,34 @@ impl<'a> Judged<'a> {
 /// Judges every object, in the order of keys. The Mesh comes first, since the others are checked
 /// by its settings.
 pub(crate) fn judge(inputs: &Inputs) -> (Vec<Judged<'_>>, Option<Settings<'_>>) {
-    let (meshes, others): (Vec<_>, Vec<_>) = inputs
-        .objects
-        .iter()
-        .partition(|(key, _)| key.kind == Kind::Mesh);
-    let mut judged: Vec<Judged<'_>> = meshes
-        .into_iter()
-        .map(|(key, entry)| one(key, entry, DEFAULT_CLUSTER))
-        .collect();
-    let mesh = the_mesh(&mut judged);
+    let meshes = inputs.objects.range(first_mesh()..);
+    let meshes = meshes.take_while(|(key, _)| key.kind == Kind::Mesh);
+    let meshes = meshes.map(|(key, entry)| one(key, entry, DEFAULT_CLUSTER));
+    let mut meshes: Vec<Judged<'_>> = meshes.collect();
+    let mesh = the_mesh(&mut meshes);
     let settings = mesh::settings(mesh, inputs.nodes.values());
     let cluster = settings
         .as_ref()
         .map_or(DEFAULT_CLUSTER, |s| &s.row.cluster);
-    judged.extend(
-        others
-            .into_iter()
-            .map(|(key, entry)| one(key, entry, cluster)),
-    );
-    judged.sort_by_key(|judged| judged.key);
+    let mut judged = Vec::with_capacity(inputs.objects.len());
+    let mut meshes = meshes.into_iter();
+    for (key, entry) in &inputs.objects {
+        if key.kind == Kind::Mesh {
+            judged.extend(meshes.next());
+        } else {
+            judged.push(one(key, entry, cluster));
+        }
+    }
     (judged, settings)
+}
+
+/// A key before those of all Meshes.
+fn first_mesh() -> ObjectKey {
+    ObjectKey {
+        kind: Kind::Mesh,
+        namespace: None,
+        name: String::new(),
+    }
 }
 
 /// The one Mesh that counts: named `default`, else the first.
@@ -157,6 +169,7 @@ pub(crate) fn one<'a>(key: &'a ObjectKey, entry: &'a Entry, cluster: &str) -> Ju
         in_force,
         problem,
         findings,
+        rejected: false,
     }
 }
 

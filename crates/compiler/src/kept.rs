@@ -1,23 +1,26 @@
 //! What is kept of a compilation so that a change of workloads need not look at everything.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use tacit_api::{Object, ObjectKey};
+use tacit_api::{Kind, Object, ObjectKey};
 use tacit_model::labels::Labels;
+use tacit_model::route::{RouteKey, RouteRow};
 use tacit_model::tables::{ClassKey, WorkloadRow};
-use tacit_model::{Locality, Namespace, ServiceAccount, ServiceName, WorkloadName};
+use tacit_model::{
+    Locality, Namespace, PolicyName, ServiceAccount, ServiceName, Tables, WorkloadName,
+};
 
-use crate::compile::Mesh;
-use crate::endpoints::Given;
+use crate::compile::{Made, Mesh, is_access};
 use crate::findings::{ADDRESS_TAKEN, RANGE_FULL};
-use crate::index::{Mentioned, Pairs};
+use crate::groups::Groups;
+use crate::index::Pairs;
 use crate::policies::Placed;
 use crate::status::Facts;
 use crate::targets::Hit;
-use crate::{access, failover};
+use crate::{access, failover, packed};
 
 /// Indexes over what was compiled. A copy is some pointers.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +31,8 @@ pub(crate) struct Kept {
     pub(crate) spaces: OrdMap<Namespace, usize>,
     /// Labels that selectors mention: only those make classes.
     pub(crate) mentioned: OrdMap<Namespace, Pairs>,
-    /// Who has an address, of workloads.
-    pub(crate) holders: OrdMap<IpAddr, WorkloadName>,
+    /// Addresses that workloads have.
+    pub(crate) holders: OrdSet<IpAddr>,
     /// True if somebody waits for an address that another one has.
     pub(crate) disputed: bool,
     /// The workloads of each class.
@@ -38,26 +41,31 @@ pub(crate) struct Kept {
     pub(crate) places: OrdMap<Locality, usize>,
     /// Workloads whose ports disagree with a Service.
     pub(crate) troubled: OrdSet<WorkloadName>,
-    /// What policies select workloads by, in each namespace.
-    pub(crate) selectors: OrdMap<Namespace, Arc<Vec<Labels>>>,
+    /// What policies select workloads by, in each namespace, in the order of their names.
+    pub(crate) selectors: OrdMap<Namespace, Arc<Vec<(PolicyName, Labels)>>>,
     /// Targets of access policies that a port which is not HTTP concerns.
-    pub(crate) opaque: Arc<Vec<Vec<Hit>>>,
+    pub(crate) opaque: OrdMap<PolicyName, Arc<Vec<Hit>>>,
+    /// Namespaces whose policies reach others: the root namespace and the homes.
+    pub(crate) wide: Arc<BTreeSet<Namespace>>,
+    /// True if a policy that gives services values reaches beyond its namespace.
+    pub(crate) wide_values: bool,
+    /// Namespaces with a route, or with a parent of one.
+    pub(crate) routed: Arc<BTreeSet<Namespace>>,
     /// FailoverPolicies whose status counts the endpoints of a service.
     pub(crate) watchers: OrdMap<ServiceName, Arc<BTreeSet<ObjectKey>>>,
-    /// The services that each of them applies to.
-    pub(crate) watched: OrdMap<ObjectKey, Arc<BTreeSet<ServiceName>>>,
+    /// The services that each policy which gives values applies to.
+    pub(crate) hit: OrdMap<ObjectKey, Arc<BTreeSet<ServiceName>>>,
 }
 
 impl Kept {
     pub(crate) fn new(
         mesh: &Mesh<'_>,
         facts: &Facts<'_, '_>,
-        mentioned: Mentioned,
-        given: &Given,
-        troubled: OrdSet<WorkloadName>,
+        groups: &Groups<'_>,
+        made: &Made<'_>,
     ) -> Self {
         let disputes = [ADDRESS_TAKEN.code, RANGE_FULL.code];
-        let mut findings = given.findings.iter();
+        let mut findings = made.findings.iter();
         let mut kept = Self {
             mesh: mesh.settings.object.map(|object| object.value.key()),
             spaces: mesh
@@ -66,62 +74,76 @@ impl Kept {
                 .iter()
                 .map(|(k, v)| (k.clone(), *v))
                 .collect(),
-            mentioned: mentioned.0,
+            mentioned: made.mentioned.0.clone(),
             disputed: findings.any(|finding| disputes.contains(&&*finding.code)),
-            troubled,
+            troubled: made.troubled.clone(),
             selectors: selectors(facts.placed),
-            opaque: Arc::new(opaque(facts.placed)),
+            opaque: opaque(facts.placed),
+            routed: Arc::new(routed(&made.routes)),
             ..Self::default()
         };
+        let wide = wide(mesh);
+        let gives =
+            |policy: &Placed<'_>| !is_access(policy) && wide.contains(&policy.name.namespace);
+        kept.wide_values = facts.placed.iter().any(gives);
+        kept.wide = Arc::new(wide);
         kept.watch(facts);
-        let mut places: BTreeMap<&Locality, usize> = BTreeMap::new();
-        // The workloads of a class share its key: comparing addresses is enough.
-        let mut classes: HashMap<*const ClassKey, (_, Vec<_>)> = HashMap::new();
-        for row in facts.workloads {
-            kept.holders.insert(row.address, row.name.clone());
-            *places.entry(&row.locality).or_default() += 1;
-            let class = classes.entry(Arc::as_ptr(&row.class));
-            let (_, members) = class.or_insert_with(|| (&row.class, Vec::new()));
-            members.push(row.name.clone());
-        }
-        let places = places.into_iter();
-        kept.places = places.map(|(at, count)| (at.clone(), count)).collect();
-        let classes = classes.into_values();
-        let class = |(key, members): (&Arc<ClassKey>, Vec<WorkloadName>)| {
-            let members: OrdSet<WorkloadName> = members.into_iter().collect();
-            (key.clone(), members)
+        let mut addresses: Vec<IpAddr> = facts.workloads.iter().map(|row| row.address).collect();
+        addresses.sort_unstable();
+        kept.holders = packed::set(addresses);
+        let places = groups.places.iter();
+        kept.places = places.map(|(at, count)| ((*at).clone(), *count)).collect();
+        let class = |(key, rows): &(&Arc<ClassKey>, Vec<&Arc<WorkloadRow>>)| {
+            let members = packed::set(rows.iter().map(|row| row.name.clone()));
+            ((*key).clone(), members)
         };
-        kept.classes = classes.map(class).collect();
+        kept.classes = packed::map(groups.classes.iter().map(class));
         kept
     }
 
-    /// Notes which policies count the endpoints of which services.
-    fn watch(&mut self, facts: &Facts<'_, '_>) {
-        let mut watchers: BTreeMap<ServiceName, BTreeSet<ObjectKey>> = BTreeMap::new();
+    /// Notes what policies apply to, and which of them count the endpoints of which services.
+    pub(crate) fn watch(&mut self, facts: &Facts<'_, '_>) {
         for policy in facts.placed {
             let Some(version) = policy.in_force else {
                 continue;
             };
-            let Object::FailoverPolicy(_) = &version.value else {
+            let Some(hit) = facts.services.hit.get(&policy.object) else {
                 continue;
             };
-            let (key, hit) = (version.value.key(), facts.services.hit.get(&policy.object));
-            let hit = hit.cloned().unwrap_or_default();
-            for name in &hit {
+            let key = version.value.key();
+            self.hit.insert(key.clone(), Arc::new(hit.clone()));
+            if policy.kind != Kind::FailoverPolicy {
+                continue;
+            }
+            for name in hit {
                 let row = facts.services.rows.get(name);
                 let failover = row.and_then(|row| row.failover.as_ref());
                 let fallbacks = failover.into_iter().flat_map(failover::fallbacks_of);
                 for name in fallbacks.chain([name]) {
-                    watchers
-                        .entry(name.clone())
-                        .or_default()
-                        .insert(key.clone());
+                    let watchers = self.watchers.entry(name.clone()).or_default();
+                    Arc::make_mut(watchers).insert(key.clone());
                 }
             }
-            self.watched.insert(key, Arc::new(hit));
         }
-        let watchers = watchers.into_iter();
-        self.watchers = watchers.map(|(name, of)| (name, Arc::new(of))).collect();
+    }
+
+    /// Forgets what a policy applied to and counted, as the tables were.
+    pub(crate) fn forget(&mut self, policy: &ObjectKey, tables: &Tables) {
+        let hit = self.hit.remove(policy);
+        for name in hit.iter().flat_map(|hit| hit.iter()) {
+            let failover = tables.service(name).and_then(|row| row.failover.as_ref());
+            let fallbacks = failover.into_iter().flat_map(failover::fallbacks_of);
+            for name in fallbacks.chain([name]) {
+                let Some(watchers) = self.watchers.get_mut(name) else {
+                    continue;
+                };
+                let watchers = Arc::make_mut(watchers);
+                watchers.remove(policy);
+                if watchers.is_empty() {
+                    self.watchers.remove(name);
+                }
+            }
+        }
     }
 
     /// The classes of one namespace, which stand together.
@@ -140,7 +162,7 @@ impl Kept {
 
     /// A workload is there.
     pub(crate) fn add(&mut self, row: &WorkloadRow) {
-        self.holders.insert(row.address, row.name.clone());
+        self.holders.insert(row.address);
         *self.places.entry(row.locality.clone()).or_default() += 1;
         let members = self.classes.entry(row.class.clone()).or_default();
         members.insert(row.name.clone());
@@ -148,9 +170,7 @@ impl Kept {
 
     /// A workload is gone, or no longer so.
     pub(crate) fn remove(&mut self, row: &WorkloadRow) {
-        if self.holders.get(&row.address) == Some(&row.name) {
-            self.holders.remove(&row.address);
-        }
+        self.holders.remove(&row.address);
         if let Some(count) = self.places.get_mut(&row.locality) {
             *count -= 1;
             if *count == 0 {
@@ -166,13 +186,15 @@ impl Kept {
     }
 }
 
-fn selectors(placed: &[Placed<'_>]) -> OrdMap<Namespace, Arc<Vec<Labels>>> {
-    let mut found: BTreeMap<Namespace, Vec<Labels>> = BTreeMap::new();
-    for hit in placed.iter().flat_map(|policy| &policy.hits) {
-        if let Hit::Workloads { namespaces, labels } = hit {
-            for namespace in namespaces {
-                let there = found.entry(namespace.clone()).or_default();
-                there.push(labels.clone());
+fn selectors(placed: &[Placed<'_>]) -> OrdMap<Namespace, Arc<Vec<(PolicyName, Labels)>>> {
+    let mut found: BTreeMap<Namespace, Vec<(PolicyName, Labels)>> = BTreeMap::new();
+    for policy in placed.iter().filter(|policy| is_access(policy)) {
+        for hit in policy.hits.iter() {
+            if let Hit::Workloads { namespaces, labels } = hit {
+                for namespace in namespaces {
+                    let there = found.entry(namespace.clone()).or_default();
+                    there.push((policy.name.clone(), labels.clone()));
+                }
             }
         }
     }
@@ -183,11 +205,34 @@ fn selectors(placed: &[Placed<'_>]) -> OrdMap<Namespace, Arc<Vec<Labels>>> {
 }
 
 /// The targets of policies whose conditions a port that is not HTTP hides.
-fn opaque(placed: &[Placed<'_>]) -> Vec<Vec<Hit>> {
-    let hides = |policy: &&Placed<'_>| match policy.in_force.map(|version| &version.value) {
+fn opaque(placed: &[Placed<'_>]) -> OrdMap<PolicyName, Arc<Vec<Hit>>> {
+    let policies = placed.iter().filter(|policy| looks_at_requests(policy));
+    policies
+        .map(|policy| (policy.name.clone(), policy.hits.clone()))
+        .collect()
+}
+
+/// True for an AccessPolicy with conditions that a port which is not HTTP hides.
+pub(crate) fn looks_at_requests(policy: &Placed<'_>) -> bool {
+    match policy.in_force.map(|version| &version.value) {
         Some(Object::AccessPolicy(found)) => access::needs_http(&found.spec).next().is_some(),
         Some(_) | None => false,
-    };
-    let policies = placed.iter().filter(hides);
-    policies.map(|policy| policy.hits.clone()).collect()
+    }
+}
+
+fn routed(routes: &BTreeMap<RouteKey, RouteRow>) -> BTreeSet<Namespace> {
+    let rows = routes.iter();
+    rows.flat_map(|(key, row)| [&key.parent.namespace, &row.namespace])
+        .cloned()
+        .collect()
+}
+
+fn wide(mesh: &Mesh<'_>) -> BTreeSet<Namespace> {
+    let tenants = mesh.world.tenants();
+    let homes = tenants.all().iter();
+    let homes = homes.filter_map(|tenant| tenant.spec.home.as_deref());
+    homes
+        .chain([tenants.root_namespace()])
+        .filter_map(|name| name.try_into().ok())
+        .collect()
 }

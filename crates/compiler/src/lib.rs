@@ -15,6 +15,7 @@ mod failover;
 mod fault;
 pub mod findings;
 pub mod grants;
+mod groups;
 mod index;
 mod judge;
 mod kept;
@@ -22,6 +23,7 @@ mod lint;
 mod mesh;
 mod narrow;
 mod offline;
+mod packed;
 mod policies;
 mod rate_limit;
 mod retry_timeout;
@@ -36,7 +38,9 @@ mod watch;
 pub mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use tacit_api::{Located, Object, ObjectKey};
 use tacit_model::access::Cidr;
@@ -50,7 +54,7 @@ use crate::narrow::narrow;
 use crate::state::{Inputs, Touched};
 
 pub use delta::{
-    Addresses, Checked, Files, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written,
+    Addresses, Checked, Files, Good, InputDelta, NodeFact, OutputDelta, Owner, Upsert, Written,
 };
 pub use judge::problems;
 pub use offline::{Offline, check_files, compile_files};
@@ -183,7 +187,7 @@ impl Compiler {
     /// What each AccessPolicy applies to, whether or not workloads are there now; also those
     /// that deny because they have no valid version.
     #[must_use]
-    pub fn access_targets(&self) -> &BTreeMap<PolicyName, Vec<Hit>> {
+    pub fn access_targets(&self) -> &OrdMap<PolicyName, Arc<Vec<Hit>>> {
         &self.compiled.access_targets
     }
 
@@ -236,6 +240,10 @@ fn output(before: &Compiled, after: &Compiled, inputs: &Inputs, touched: &Touche
         };
         output.statuses.insert(object.clone(), status);
     }
+    if touched.first {
+        output.good = Good::All;
+        return output;
+    }
     let touched = touched.objects.iter().map(|(key, _)| key);
     let mended = before.instead.diff(&after.instead);
     let mended = mended.filter_map(|change| match change {
@@ -247,6 +255,6 @@ fn output(before: &Compiled, after: &Compiled, inputs: &Inputs, touched: &Touche
     let mut good: Vec<ObjectKey> = touched.chain(mended).filter(is_good).cloned().collect();
     good.sort();
     good.dedup();
-    output.good = good;
+    output.good = Good::These(good);
     output
 }

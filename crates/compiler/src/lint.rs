@@ -63,7 +63,7 @@ impl<'f, 'a> World<'f, 'a> {
             let there = accounts.entry(&name.namespace).or_default();
             there.insert(&entry.service_account);
         }
-        let place = |row: &'f WorkloadRow| {
+        let place = |row: &'f Arc<WorkloadRow>| {
             let place = &row.locality;
             (!place.region.is_empty() && !place.zone.is_empty()).then_some(place)
         };

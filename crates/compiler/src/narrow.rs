@@ -1,94 +1,48 @@
-//! Compiles a change of workloads alone, in work that grows with what it touches.
+//! Compiles a change in work that grows with what it touches, where that can be bounded.
 //!
-//! Workloads, their readiness and their published ports change all the time; everything else is
-//! written by people. What this does not know how to bound it leaves: then everything is compiled,
-//! which gives the same. In order: judge, give addresses, make rows, make classes, count
-//! endpoints.
+//! Workloads, their readiness and their published ports change all the time; policies change when
+//! people write. What this does not know how to bound it leaves: then everything is compiled,
+//! which gives the same.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use tacit_api::{Kind, Located, Object, ObjectKey};
 use tacit_model::finding::{Finding, Severity};
-use tacit_model::tables::{Protocol, WorkloadRow};
-use tacit_model::{Namespace, Row, RowKey, WorkloadName};
+use tacit_model::status::ObjectStatus;
+use tacit_model::{ObjectRef, Row, RowKey, Tables};
 
-use crate::compile::{Compiled, Instead, sort};
-use crate::endpoints::{
-    Allocators, Shared, address_problem, may_be_hosted, on_node, workload_row, written_address,
-};
-use crate::findings::{RANGE_FULL, at, object_ref};
-use crate::index::{Index, Mentioned, WorkloadEntry, class_row, workload};
-use crate::judge::{Judged, one};
+use crate::compile::Compiled;
+use crate::judge::Judged;
 use crate::mesh::Settings;
-use crate::state::{Inputs, workload_name};
-use crate::status::plain;
-use crate::{access, watch};
+use crate::policies::is_policy;
+use crate::state::{Entry, Inputs};
 
-/// Services by namespace.
-type Indexes<'i> = BTreeMap<Namespace, Index<'i>>;
+mod access;
+mod policies;
+mod resilience;
+mod workloads;
 
-/// One workload that is touched.
-struct Subject<'i> {
-    key: &'i ObjectKey,
-    name: WorkloadName,
-    /// True if a version was in force before.
-    was: bool,
-    judged: Option<Judged<'i>>,
-    entry: Option<WorkloadEntry<'i>>,
-    old: Option<Arc<WorkloadRow>>,
-    new: Option<Arc<WorkloadRow>>,
-    /// Findings that are not of its text alone.
-    findings: Vec<Finding>,
-}
+/// An object that is touched, and whether it was there before.
+type Touched = (ObjectKey, bool);
 
 /// What follows `before` when only these objects have changed, if that can be bounded.
-pub(crate) fn narrow(
-    inputs: &Inputs,
-    before: &Compiled,
-    touched: &[(ObjectKey, bool)],
-) -> Option<Compiled> {
-    let settings = settings(inputs, before)?;
-    let mut next = before.clone();
-    let mut subjects = judge(inputs, before, touched, &settings)?;
-    spaces(&mut next, &subjects)?;
-    let given = addresses(inputs, before, &mut next, &mut subjects, &settings)?;
-    let spaces: BTreeSet<&Namespace> = subjects.iter().map(|s| &s.name.namespace).collect();
-    let indexes = spaces.into_iter();
-    let indexes = indexes.map(|name| (name.clone(), services(inputs, before, name)));
-    let indexes: Indexes<'_> = indexes.collect();
-    rows(
-        inputs,
-        &mut next,
-        &mut subjects,
-        &settings,
-        (&indexes, &given),
-    )?;
-    if subjects
-        .iter()
-        .any(|subject| reaches_policies(before, subject))
-    {
+pub(crate) fn narrow(inputs: &Inputs, before: &Compiled, touched: &[Touched]) -> Option<Compiled> {
+    let is_workload = |found: &&Touched| found.0.kind == Kind::Workload;
+    let (workloads, others): (Vec<_>, Vec<_>) = touched.iter().partition(is_workload);
+    if !others.iter().all(|(key, _)| is_policy(key.kind)) {
         return None;
     }
-    for subject in &subjects {
-        classes(&mut next, subject, indexes.get(&subject.name.namespace)?);
-        said(&mut next, subject);
-    }
-    // Also where the row is the same: that a node has reported at all counts, too.
-    let rows = subjects
-        .iter()
-        .flat_map(|subject| subject.old.iter().chain(&subject.new));
-    watch::count(
-        inputs,
-        before,
-        &mut next,
-        &rows.cloned().collect::<Vec<_>>(),
-    )?;
+    let settings = settings(inputs, before)?;
+    // Workloads are made of Services, and policies of both: nothing of workloads reads policies.
+    let mut next = match workloads.is_empty() {
+        true => before.clone(),
+        false => workloads::narrow(inputs, before, &workloads, &settings)?,
+    };
+    policies::narrow(inputs, &mut next, &others, &settings)?;
     Some(next)
 }
 
-/// The settings that are in force, which workloads do not change.
+/// The settings that are in force, which neither workloads nor policies change.
 fn settings<'i>(inputs: &'i Inputs, before: &Compiled) -> Option<Settings<'i>> {
     let Some(Row::Mesh(row)) = before.tables.0.get(&RowKey::Mesh) else {
         return None;
@@ -100,7 +54,7 @@ fn settings<'i>(inputs: &'i Inputs, before: &Compiled) -> Option<Settings<'i>> {
     Some(Settings::again(row, object))
 }
 
-/// The version of an object in force that the change does not touch.
+/// The version in force of an object that the change does not touch.
 fn in_force<'i>(
     inputs: &'i Inputs,
     before: &Compiled,
@@ -109,257 +63,70 @@ fn in_force<'i>(
     before.in_force(key, inputs.objects.get(key)?)
 }
 
-fn judge<'i>(
+/// The objects in force of one kind and namespace, likewise.
+fn objects_in<'i>(
     inputs: &'i Inputs,
     before: &Compiled,
-    touched: &'i [(ObjectKey, bool)],
-    settings: &Settings<'_>,
-) -> Option<Vec<Subject<'i>>> {
-    let subject = |(key, was): &'i (ObjectKey, bool)| {
-        let name = workload_name(key).filter(|_| key.kind == Kind::Workload)?;
-        let old = match before.tables.0.get(&RowKey::Workload(name.clone())) {
-            Some(Row::Workload(row)) => Some(row.clone()),
-            Some(_) | None => None,
-        };
-        let entry = inputs.objects.get(key);
-        let judged = entry.map(|entry| one(key, entry, &settings.row.cluster));
-        let entry = judged
-            .as_ref()
-            .and_then(|judged| workload(judged.in_force?));
-        Some(Subject {
-            key,
-            name,
-            was: *was && before.instead.get(key) != Some(&Instead::Nothing),
-            judged,
-            entry,
-            old,
-            new: None,
-            findings: Vec::new(),
-        })
-    };
-    touched.iter().map(subject).collect()
+    kind: Kind,
+    namespace: Option<&str>,
+) -> impl Iterator<Item = &'i Located<Object>> {
+    let there = entries_in(inputs, kind, namespace);
+    there.filter_map(|(key, entry)| before.in_force(key, entry))
 }
 
-/// Notes which versions are in force. A namespace that appears or goes is for everything.
-fn spaces(next: &mut Compiled, subjects: &[Subject<'_>]) -> Option<()> {
-    for subject in subjects {
-        let key = subject.key;
-        match subject.judged.as_ref().and_then(Judged::instead) {
-            Some(instead) => drop(next.instead.insert(key.clone(), instead)),
-            None => drop(next.instead.remove(key)),
-        }
-        let (was, is) = (subject.was, subject.entry.is_some());
-        let count = next.kept.spaces.get_mut(&subject.name.namespace)?;
-        *count = count
-            .checked_add(usize::from(is))?
-            .checked_sub(usize::from(was))?;
-        if *count == 0 {
-            return None;
-        }
-    }
-    Some(())
-}
-
-/// Gives addresses: first the written ones, then those that were given before, then new ones.
-fn addresses(
-    inputs: &Inputs,
-    before: &Compiled,
-    next: &mut Compiled,
-    subjects: &mut [Subject<'_>],
-    settings: &Settings<'_>,
-) -> Option<BTreeMap<WorkloadName, IpAddr>> {
-    for subject in subjects.iter() {
-        if let Some(row) = &subject.old {
-            next.kept.remove(row);
-        }
-        next.addresses.workloads.remove(&subject.name);
-    }
-    let mut holders = next.kept.holders.clone();
-    let mut given = BTreeMap::new();
-    let mut unwritten = Vec::new();
-    for subject in subjects.iter_mut() {
-        let Some(entry) = &subject.entry else {
-            continue;
-        };
-        if let Err(finding) = may_be_hosted(&subject.name, entry, inputs) {
-            subject.findings.push(*finding);
-            continue;
-        }
-        let Some(address) = written_address(entry.workload.spec.address.as_deref()) else {
-            unwritten.push(subject);
-            continue;
-        };
-        if let Some((code, message)) = address_problem(address, settings) {
-            let finding = at(entry.object, code, "spec.address", message, None);
-            subject.findings.push(finding);
-            continue;
-        }
-        // Who of the two gets it, and where the other one goes, is for everything.
-        if holders.insert(address, subject.name.clone()).is_some() {
-            return None;
-        }
-        given.insert(subject.name.clone(), address);
-    }
-    let had = |name: &WorkloadName| before.addresses.workloads.get(name).copied();
-    unwritten.sort_by_key(|subject| had(&subject.name).is_none());
-    let mut allocators = Allocators::new();
-    for subject in unwritten {
-        let (Some(entry), name) = (&subject.entry, &subject.name) else {
-            continue;
-        };
-        match on_node(entry, inputs, &holders, &mut allocators, (name, had(name))) {
-            Ok(address) => {
-                next.addresses.workloads.insert(name.clone(), address);
-                given.insert(name.clone(), address);
-            }
-            Err(finding) if *finding.code == *RANGE_FULL.code => return None,
-            Err(finding) => subject.findings.push(*finding),
-        }
-    }
-    let stays = |subject: &Subject<'_>| {
-        let old = subject.old.as_ref().map(|row| row.address);
-        old == given.get(&subject.name).copied()
-    };
-    // An address that is free now may be what another one waits for.
-    if before.kept.disputed && !subjects.iter().all(stays) {
-        return None;
-    }
-    Some(given)
-}
-
-/// The Services of a namespace in force.
-fn services<'i>(inputs: &'i Inputs, before: &Compiled, namespace: &Namespace) -> Index<'i> {
+/// All objects of one kind and namespace, which stand together.
+fn entries_in<'i>(
+    inputs: &'i Inputs,
+    kind: Kind,
+    namespace: Option<&str>,
+) -> impl Iterator<Item = (&'i ObjectKey, &'i Entry)> {
     let first = ObjectKey {
-        kind: Kind::Service,
-        namespace: Some(namespace.as_str().to_owned()),
+        kind,
+        namespace: namespace.map(str::to_owned),
         name: String::new(),
     };
-    let inside = first.clone();
-    let there = inputs.objects.range(first..).map(|(key, _)| key);
-    let there =
-        there.take_while(|key| key.kind == inside.kind && key.namespace == inside.namespace);
-    Index::new(there.filter_map(|key| in_force(inputs, before, key)))
+    let there = inputs.objects.range(first..);
+    there
+        .take_while(move |(key, _)| key.kind == kind && key.namespace.as_deref() == namespace)
+        .map(|(key, entry)| (key, &**entry))
 }
 
-/// Makes the rows. A port that disagrees with a Service is a finding about the Service.
-fn rows(
-    inputs: &Inputs,
-    next: &mut Compiled,
-    subjects: &mut [Subject<'_>],
-    settings: &Settings<'_>,
-    (indexes, given): (&Indexes<'_>, &BTreeMap<WorkloadName, IpAddr>),
-) -> Option<()> {
-    let mentioned = Mentioned(next.kept.mentioned.clone());
-    let mut shared = Shared::new(&mentioned);
-    for subject in subjects {
-        if next.kept.troubled.contains(&subject.name) {
-            return None;
-        }
-        let (Some(entry), Some(address)) = (&subject.entry, given.get(&subject.name)) else {
-            continue;
-        };
-        let index = indexes.get(&subject.name.namespace)?;
-        let name = &subject.name;
-        let (row, found) = workload_row(
-            index,
-            (name, entry),
-            &mut shared,
-            *address,
-            settings,
-            inputs,
-        )?;
-        if !found.is_empty() {
-            return None;
-        }
-        next.kept.add(&row);
-        let same = subject.old.as_ref().filter(|old| ***old == row).cloned();
-        subject.new = Some(same.unwrap_or_else(|| Arc::new(row)));
+/// Notes which version of an object is in force.
+fn note(next: &mut Compiled, key: &ObjectKey, judged: Option<&Judged<'_>>) {
+    match judged.and_then(Judged::instead) {
+        Some(instead) => drop(next.instead.insert(key.clone(), instead)),
+        None => drop(next.instead.remove(key)),
     }
-    Some(())
 }
 
-/// True if a status or a finding of a policy may change: of those that list workloads by labels,
-/// and of those that say which port hides what they look at.
-fn reaches_policies(before: &Compiled, subject: &Subject<'_>) -> bool {
-    let (old, new) = (subject.old.as_deref(), subject.new.as_deref());
-    let selectors = before.kept.selectors.get(&subject.name.namespace);
-    let mut selectors = selectors.into_iter().flat_map(|found| found.iter());
-    let is =
-        |row: Option<&WorkloadRow>, labels| row.is_some_and(|row| row.class.labels.contain(labels));
-    // Without a row there are no labels to compare.
-    let hidden = subject.was && old.is_none() || subject.entry.is_some() && new.is_none();
-    if selectors.any(|labels| hidden || is(old, labels) != is(new, labels)) {
-        return true;
+/// Puts a row into the tables, unless the same is there.
+fn put(tables: &mut Tables, row: Row) {
+    let key = row.key();
+    if tables.0.get(&key) != Some(&row) {
+        tables.0.insert(key, row);
     }
-    let same = |row: &WorkloadRow, other: &WorkloadRow| {
-        row.class == other.class && row.ports == other.ports
-    };
-    if old.zip(new).is_some_and(|(old, new)| same(old, new)) {
-        return false;
-    }
-    let hides = |row: &&WorkloadRow| row.ports.iter().any(|port| port.protocol == Protocol::Tcp);
-    let mut rows = old.into_iter().chain(new).filter(hides);
-    rows.any(|row| {
-        let mut hits = before.kept.opaque.iter().flatten();
-        hits.any(|hit| access::covers(hit, &row.class))
-    })
 }
 
-/// Puts the row into the tables, and the rows of classes that begin or end with it.
-fn classes(next: &mut Compiled, subject: &Subject<'_>, index: &Index<'_>) {
-    let key = RowKey::Workload(subject.name.clone());
-    let tables = &mut next.tables.0;
-    match &subject.new {
-        Some(row) => drop(tables.insert(key, Row::Workload(row.clone()))),
-        None => drop(tables.remove(&key)),
-    }
-    if let Some(old) = &subject.old
-        && !next.kept.classes.contains_key(&*old.class)
-    {
-        tables.remove(&RowKey::Class(old.class.clone()));
-    }
-    let Some(new) = &subject.new else {
-        return;
+/// Writes down what there is to say about an object; nothing if it is gone.
+fn said(next: &mut Compiled, object: ObjectRef, said: Option<(Vec<Finding>, ObjectStatus)>) {
+    let (findings, status) = match said {
+        Some((findings, status)) => (findings, Some(status)),
+        None => (Vec::new(), None),
     };
-    let key = RowKey::Class(new.class.clone());
-    if tables.contains_key(&key) {
-        return;
-    }
-    let mut class = class_row(new.class.clone(), index);
-    class
-        .services
-        .retain(|service| tables.contains_key(&RowKey::Service(service.clone())));
-    for (policy, hits) in next.access_targets.iter() {
-        access::attach_to(&mut class, policy, hits);
-    }
-    tables.insert(key, Row::Class(Arc::new(class)));
-}
-
-/// What there is to say about the workload itself.
-fn said(next: &mut Compiled, subject: &Subject<'_>) {
-    let Some(object) = object_ref(subject.key) else {
-        return;
-    };
-    let Some(judged) = &subject.judged else {
-        next.statuses.remove(&object);
-        next.findings.remove(&Some(object));
-        return;
-    };
-    let mut findings = judged.findings.clone();
-    findings.extend(subject.findings.iter().cloned());
-    sort(&mut findings);
-    let error = findings
-        .iter()
-        .find(|found| found.severity == Severity::Error);
-    let status = plain(judged, object.clone(), error);
-    match status.is_plain() {
-        true => drop(next.statuses.remove(&object)),
-        false => drop(next.statuses.insert(object.clone(), Arc::new(status))),
+    match status.filter(|status| !status.is_plain()) {
+        Some(status) => drop(next.statuses.insert(object.clone(), Arc::new(status))),
+        None => drop(next.statuses.remove(&object)),
     }
     match findings.is_empty() {
         true => drop(next.findings.remove(&Some(object))),
         false => drop(next.findings.insert(Some(object), Arc::new(findings))),
     }
+}
+
+/// The first error of findings that are sorted.
+fn first_error(findings: &[Finding]) -> Option<&Finding> {
+    let mut findings = findings.iter();
+    findings.find(|found| found.severity == Severity::Error)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Every policy with what it applies to and whether it takes part.
 
+use std::sync::Arc;
+
 use tacit_api::{Kind, Located, Object};
 use tacit_model::access::Mode;
 use tacit_model::finding::Finding;
@@ -24,7 +26,7 @@ pub(crate) struct Placed<'a> {
     pub(crate) in_force: Option<&'a Located<Object>>,
     /// An AccessPolicy without a version in force.
     pub(crate) broken: Option<Broken>,
-    pub(crate) hits: Vec<Hit>,
+    pub(crate) hits: Arc<Vec<Hit>>,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -51,7 +53,7 @@ pub(crate) fn place<'a>(
         .collect()
 }
 
-fn is_policy(kind: Kind) -> bool {
+pub(crate) fn is_policy(kind: Kind) -> bool {
     match kind {
         Kind::AccessPolicy
         | Kind::FailoverPolicy
@@ -68,7 +70,8 @@ fn is_policy(kind: Kind) -> bool {
     }
 }
 
-fn one<'a>(
+/// One policy; nothing if it takes no part.
+pub(crate) fn one<'a>(
     judged: &mut Judged<'a>,
     resolver: &Resolver<'_, 'a>,
     world: &World<'a>,
@@ -97,7 +100,7 @@ fn one<'a>(
         object,
         in_force: judged.in_force,
         broken,
-        hits: targets.hits,
+        hits: Arc::new(targets.hits),
         findings: targets.findings,
     })
 }

@@ -1,6 +1,7 @@
 //! Rows of services: what is written about each, put in order and resolved.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use tacit_api::mesh::Defaults;
 use tacit_api::policy::Callers;
@@ -14,7 +15,6 @@ use tacit_model::{Namespace, ObjectRef, ServiceName};
 
 use crate::attach::{Contribution, Loss, Rank, Standing, defaults_rank, losses, services_hit};
 use crate::compile::Mesh;
-use crate::endpoints::Given;
 use crate::failover::{self, Candidate};
 use crate::findings::object_ref;
 use crate::policies::Placed;
@@ -74,6 +74,7 @@ pub(crate) struct Services {
     pub(crate) rows: BTreeMap<ServiceName, ServiceRow>,
     /// The layers of each row with their ranks, sorted: routes put theirs among them.
     pub(crate) ranked: BTreeMap<ServiceName, Vec<Ranked>>,
+    /// None for services to which no policy applies.
     pub(crate) losses: BTreeMap<ServiceName, Vec<Loss>>,
     /// Services that each policy hits.
     pub(crate) hit: BTreeMap<ObjectRef, BTreeSet<ServiceName>>,
@@ -81,16 +82,30 @@ pub(crate) struct Services {
     pub(crate) fault_ends: Option<i64>,
 }
 
-/// Builds the rows of the services that have an address, as of `now` (seconds since 1970).
+/// Builds the rows of all services that have an address.
+pub(crate) fn all(
+    mesh: &Mesh<'_>,
+    placed: &[Placed<'_>],
+    resolver: &Resolver<'_, '_>,
+    addresses: &BTreeMap<ServiceName, IpAddr>,
+    now: i64,
+) -> Services {
+    let names = addresses.keys().cloned().collect();
+    let address_of = |name: &ServiceName| addresses.get(name).copied();
+    build(mesh, placed, resolver, names, &address_of, now)
+}
+
+/// Builds the rows of these services, which have addresses, as of `now` (seconds since 1970).
+/// `address_of` knows the addresses of others, too.
 pub(crate) fn build(
     mesh: &Mesh<'_>,
     placed: &[Placed<'_>],
     resolver: &Resolver<'_, '_>,
-    given: &Given,
+    names: BTreeSet<ServiceName>,
+    address_of: &dyn Fn(&ServiceName) -> Option<IpAddr>,
     now: i64,
 ) -> Services {
     let mut services = Services::default();
-    let names: BTreeSet<ServiceName> = given.services.keys().cloned().collect();
     let mut all: BTreeMap<ServiceName, Sources<'_>> = BTreeMap::new();
     for policy in placed
         .iter()
@@ -112,16 +127,21 @@ pub(crate) fn build(
         let mut sources = all.remove(&name).unwrap_or_default();
         sources.add_defaults(mesh, &name.namespace);
         sources.sort();
-        services.losses.insert(name.clone(), sources.losses());
+        let lost = sources.losses();
+        if !lost.is_empty() {
+            services.losses.insert(name.clone(), lost);
+        }
         let ranked = layers(&sources.retries);
         let resilience = ranked.iter().map(|ranked| ranked.layer.clone()).collect();
-        if let Some(row) = row(mesh, given, name.clone(), resilience, sources) {
+        if let Some(row) = row(mesh, address_of, name.clone(), resilience, sources) {
             let ends = row
                 .faults
                 .iter()
                 .filter_map(|layer| i64::try_from(layer.until).ok());
             services.fault_ends = ends.chain(services.fault_ends).min();
-            services.ranked.insert(name.clone(), ranked);
+            if !ranked.is_empty() {
+                services.ranked.insert(name.clone(), ranked);
+            }
             services.rows.insert(name, row);
         }
     }
@@ -325,7 +345,7 @@ pub(crate) fn retry_layer(
 
 fn row(
     mesh: &Mesh<'_>,
-    given: &Given,
+    address_of: &dyn Fn(&ServiceName) -> Option<IpAddr>,
     name: ServiceName,
     resilience: Vec<Layer>,
     sources: Sources<'_>,
@@ -340,13 +360,11 @@ fn row(
             home: source.home.clone(),
         })
         .collect();
-    let own = object_ref(&entry.object.value.key())?;
-    let wish = entry.service.spec.traffic_distribution.as_deref();
-    let usable = |to: &ServiceName| *to != name && given.services.contains_key(to);
-    let failover = failover::resolve(&candidates, failover::distribution(wish, &own), &usable);
+    let usable = |to: &ServiceName| *to != name && address_of(to).is_some();
+    let failover = failover::resolve(&candidates, failover::distribution(entry), &usable);
     let rates = sources.rates.first();
     Some(ServiceRow {
-        address: *given.services.get(&name)?,
+        address: address_of(&name)?,
         ports: mesh.ports.get(&name)?.clone(),
         resilience,
         failover,

@@ -1,6 +1,6 @@
 //! What was written and observed so far: the whole input of a compilation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -9,6 +9,7 @@ use tacit_model::tables::PublishedPort;
 use tacit_model::{NodeName, WorkloadName};
 
 use crate::delta::{Addresses, InputDelta, NodeFact, Owner, Upsert, Written};
+use crate::packed;
 
 /// One object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +46,11 @@ impl Inputs {
             addresses,
             now,
         } = change;
+        let first = self.objects.is_empty();
         let mut touched = Touched {
-            all: file_errors.is_some()
+            first,
+            all: first
+                || file_errors.is_some()
                 || !(nodes.is_empty() && removed_nodes.is_empty())
                 || addresses.is_some(),
             objects: Vec::new(),
@@ -59,19 +63,16 @@ impl Inputs {
             }
             touched.objects.push((key, was));
         }
-        for Upsert {
-            key,
-            written,
-            last_good,
-            owner,
-        } in upserts
-        {
-            let entry = Entry {
-                written,
-                last_good,
-                owner,
-            };
-            let was = self.objects.insert(key.clone(), Arc::new(entry)).is_some();
+        let upserts = match first {
+            true => {
+                self.objects = all(upserts);
+                Vec::new()
+            }
+            false => upserts,
+        };
+        for upsert in upserts {
+            let (key, entry) = entry(upsert);
+            let was = self.objects.insert(key.clone(), entry).is_some();
             touched.objects.push((key, was));
         }
         if let Some(errors) = file_errors {
@@ -116,10 +117,61 @@ impl Inputs {
     }
 }
 
+/// The first objects of a mesh. Those of a namespace come together, mostly: sorting them by name
+/// alone is less work than finding the place of each among all.
+fn all(upserts: Vec<Upsert>) -> OrdMap<ObjectKey, Arc<Entry>> {
+    type Group = Vec<(ObjectKey, Arc<Entry>)>;
+    let mut groups: BTreeMap<(Kind, Option<String>), Group> = BTreeMap::new();
+    let mut run: Group = Vec::new();
+    let place = |key: &ObjectKey| (key.kind, key.namespace.clone());
+    for upsert in upserts {
+        let (key, entry) = entry(upsert);
+        let other =
+            |(last, _): &(ObjectKey, _)| last.kind != key.kind || last.namespace != key.namespace;
+        if let Some((last, _)) = run.last().filter(|last| other(last)) {
+            groups.entry(place(last)).or_default().append(&mut run);
+        }
+        run.push((key, entry));
+    }
+    if let Some((last, _)) = run.last() {
+        groups.entry(place(last)).or_default().append(&mut run);
+    }
+    let sorted = groups.into_values().flat_map(|mut group| {
+        // Of several with one name, which keep their order, the last one counts.
+        group.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        group.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+        group
+    });
+    packed::map(sorted)
+}
+
+fn entry(upsert: Upsert) -> (ObjectKey, Arc<Entry>) {
+    let Upsert {
+        key,
+        written,
+        last_good,
+        owner,
+    } = upsert;
+    let entry = Entry {
+        written,
+        last_good,
+        owner,
+    };
+    (key, Arc::new(entry))
+}
+
 /// What a change touches.
 #[derive(Clone, Debug)]
 pub(crate) struct Touched {
-    /// More than objects: nodes, files that cannot be read, addresses from the store.
+    /// There was no object before: all are touched, and none of them is listed.
+    pub(crate) first: bool,
+    /// More than what is listed: nodes, files that cannot be read, addresses from the store.
     pub(crate) all: bool,
     /// Objects that are written anew or observed anew, and whether each was there before. In the
     /// order of keys, each once.
@@ -142,4 +194,53 @@ pub(crate) fn workload_name(key: &ObjectKey) -> Option<WorkloadName> {
         .as_deref()
         .filter(|_| key.kind == Kind::Workload)?;
     WorkloadName::parse(namespace, &key.name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str, port: u16) -> Upsert {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec: {{ports: [{{port: {port}}}]}}\n"
+        );
+        let object = tacit_api::parse("a.yaml", &text).objects.remove(0);
+        Upsert {
+            key: object.value.key(),
+            written: Written::Ok(Box::new(object)),
+            last_good: None,
+            owner: Owner::Directory,
+        }
+    }
+
+    fn change(upserts: Vec<Upsert>) -> InputDelta {
+        InputDelta {
+            upserts,
+            ..InputDelta::default()
+        }
+    }
+
+    #[test]
+    fn the_first_objects_are_taken_in_like_all_others() {
+        let versions = || {
+            vec![
+                service("b", 1),
+                service("a", 2),
+                service("b", 3),
+                service("c", 4),
+                service("b", 5),
+            ]
+        };
+        let mut first = Inputs::default();
+        assert!(first.take(change(versions())).first);
+        let mut later = Inputs::default();
+        for upsert in versions() {
+            later.take(change(vec![upsert]));
+        }
+        assert_eq!(first, later);
+        assert_eq!(first.objects.len(), 3);
+        let last = service("b", 5);
+        assert_eq!(first.objects[&last.key].written, last.written);
+    }
 }

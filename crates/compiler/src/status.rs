@@ -1,12 +1,13 @@
 //! The conditions of each object, for the people who wrote it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use tacit_api::Kind;
 use tacit_model::finding::{Finding, Severity};
 use tacit_model::status::{Condition, ConditionKind, ObjectStatus, Reason};
 use tacit_model::tables::WorkloadRow;
-use tacit_model::{Namespace, ObjectRef, WorkloadName};
+use tacit_model::{Namespace, ObjectRef, ServiceName, WorkloadName};
 
 use crate::armed::{Map, armed};
 use crate::findings::{
@@ -29,8 +30,10 @@ pub(crate) struct Facts<'f, 'a> {
     pub(crate) judged: &'f [Judged<'a>],
     pub(crate) placed: &'f [Placed<'a>],
     pub(crate) services: &'f Services,
-    pub(crate) workloads: &'f [WorkloadRow],
+    pub(crate) workloads: &'f [Arc<WorkloadRow>],
     pub(crate) map: &'f Map<'f>,
+    /// True for each service of the mesh that has a row.
+    pub(crate) exists: &'f dyn Fn(&ServiceName) -> bool,
 }
 
 /// The statuses of the objects with valid names of which there is more to say than that they are
@@ -94,7 +97,8 @@ fn parts(object: &ObjectRef) -> (&str, Option<&str>, &str) {
     (&object.kind, namespace, object.name.as_str())
 }
 
-fn one(
+/// The status of one object.
+pub(crate) fn one(
     facts: &Facts<'_, '_>,
     judged: &Judged<'_>,
     object: ObjectRef,
@@ -224,7 +228,7 @@ fn losses(facts: &Facts<'_, '_>, object: &ObjectRef) -> (String, Option<String>)
 
 fn targets(facts: &Facts<'_, '_>, policy: &Placed<'_>) -> Vec<ObjectRef> {
     let mut found: BTreeSet<ObjectRef> = BTreeSet::new();
-    for hit in &policy.hits {
+    for hit in policy.hits.iter() {
         match hit {
             Hit::All { object, .. } => {
                 found.insert(object.clone());
@@ -252,7 +256,7 @@ fn targets(facts: &Facts<'_, '_>, policy: &Placed<'_>) -> Vec<ObjectRef> {
 }
 
 /// The rows of one namespace, which stand together.
-fn rows_in<'r>(rows: &'r [WorkloadRow], namespace: &'r Namespace) -> &'r [WorkloadRow] {
+fn rows_in<'r>(rows: &'r [Arc<WorkloadRow>], namespace: &Namespace) -> &'r [Arc<WorkloadRow>] {
     let first = rows.partition_point(|row| row.name.namespace < *namespace);
     let rest = rows.get(first..).unwrap_or_default();
     let count = rest.partition_point(|row| row.name.namespace == *namespace);

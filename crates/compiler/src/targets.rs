@@ -483,7 +483,7 @@ impl Resolving<'_, '_, '_> {
         let found: Vec<ServiceName> = namespaces
             .iter()
             .flat_map(|namespace| self.world.index.services_in(namespace))
-            .filter(|(_, entry)| entry.labels.contain(wanted))
+            .filter(|(_, entry)| entry.has(wanted))
             .map(|(name, _)| name.clone())
             .collect();
         self.none(at, !found.is_empty());

@@ -22,7 +22,7 @@ pub(crate) fn count(
     next: &mut Compiled,
     moved: &[Arc<WorkloadRow>],
 ) -> Option<()> {
-    if next.kept.watched.is_empty() {
+    if next.kept.watchers.is_empty() {
         return Some(());
     }
     // Each policy has a line for each place that has clients.
@@ -55,8 +55,14 @@ pub(crate) fn count(
     Some(())
 }
 
-fn one(inputs: &Inputs, before: &Compiled, next: &mut Compiled, policy: &ObjectKey) -> Option<()> {
-    let hit = next.kept.watched.get(policy)?.clone();
+/// Counts anew for one policy.
+pub(crate) fn one(
+    inputs: &Inputs,
+    before: &Compiled,
+    next: &mut Compiled,
+    policy: &ObjectKey,
+) -> Option<()> {
+    let hit = next.kept.hit.get(policy)?.clone();
     let of_hit = |state: &Compiled| -> BTreeSet<Locality> {
         let rows = hit.iter().flat_map(|name| endpoints(state, name));
         rows.map(|row| row.locality.clone()).collect()
@@ -67,16 +73,16 @@ fn one(inputs: &Inputs, before: &Compiled, next: &mut Compiled, policy: &ObjectK
     }
     let mut services: BTreeMap<ServiceName, ServiceRow> = BTreeMap::new();
     for name in hit.iter() {
-        let Some(row) = service(next, name) else {
+        let Some(row) = next.tables.service(name) else {
             continue;
         };
         let fallbacks = row.failover.iter().flat_map(fallbacks_of);
         for name in fallbacks {
-            if let Some(row) = service(next, name) {
-                services.insert(name.clone(), row.clone());
+            if let Some(row) = next.tables.service(name) {
+                services.insert(name.clone(), ServiceRow::clone(row));
             }
         }
-        services.insert(name.clone(), row.clone());
+        services.insert(name.clone(), ServiceRow::clone(row));
     }
     let rows = services.keys().map(|name| (name, endpoints(next, name)));
     let clients = next.kept.places.keys().collect();
@@ -94,21 +100,8 @@ fn one(inputs: &Inputs, before: &Compiled, next: &mut Compiled, policy: &ObjectK
     Some(())
 }
 
-fn service<'s>(state: &'s Compiled, name: &ServiceName) -> Option<&'s ServiceRow> {
-    match state.tables.0.get(&RowKey::Service(name.clone()))? {
-        Row::Service(row) => Some(row),
-        Row::Access(_)
-        | Row::Class(_)
-        | Row::Mesh(_)
-        | Row::Namespace(_)
-        | Row::Route(_)
-        | Row::RunGrant(_)
-        | Row::Workload(_) => None,
-    }
-}
-
 /// The workloads behind a service.
-fn endpoints<'s>(state: &'s Compiled, name: &ServiceName) -> Vec<&'s WorkloadRow> {
+pub(crate) fn endpoints<'s>(state: &'s Compiled, name: &ServiceName) -> Vec<&'s WorkloadRow> {
     let mut rows = Vec::new();
     for (key, members) in state.kept.classes_in(&name.namespace) {
         let class = state.tables.0.get(&RowKey::Class(key.clone()));

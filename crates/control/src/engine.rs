@@ -239,7 +239,7 @@ impl Engine {
         let objects = &compiled.inputs.objects;
         changes.extend(
             state
-                .keep_good(objects, &compiled.output.good)
+                .keep_good(objects, &compiled.output.good.keys(&compiled.compiler))
                 .map_err(unavailable)?,
         );
         // What a store has of an earlier process is compared once.

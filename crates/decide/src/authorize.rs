@@ -392,7 +392,9 @@ impl<'a> Target<'a> {
         let Some(class) = self.s.class_of(self.local) else {
             return false;
         };
-        class.services.intersection(services).any(|name| {
+        let selecting = class.services.iter();
+        let mut selecting = selecting.filter(|name| services.contains(name));
+        selecting.any(|name| {
             self.s.services.get(name).is_some_and(|row| {
                 let mut ports = row.ports.iter();
                 ports.any(|port| port.target_on(self.local) == Some(self.port))

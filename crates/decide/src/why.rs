@@ -532,7 +532,7 @@ fn assumed_row(id: &SpiffeId, locality: &Locality) -> Result<WorkloadRow, Denial
         address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         node: "caller".try_into().map_err(internal)?,
         locality: locality.clone(),
-        ports: Vec::new(),
+        ports: Arc::default(),
         published: Vec::new(),
         ready: std::collections::BTreeSet::new(),
         capacity: None,

@@ -212,11 +212,12 @@ impl World {
             address: IpAddr::from(address),
             node: node.try_into().unwrap(),
             locality,
-            ports: vec![WorkloadPort {
+            ports: [WorkloadPort {
                 name: "http".into(),
                 port: 8080,
                 protocol: Protocol::Http,
-            }],
+            }]
+            .into(),
             published: Vec::new(),
             ready: BTreeSet::from([8080]),
             capacity: None,
@@ -258,7 +259,7 @@ impl World {
         };
         Arc::make_mut(class)
             .services
-            .insert(service_name(service, ns));
+            .push(service_name(service, ns));
     }
 
     pub(crate) fn build(&self) -> Snapshot {

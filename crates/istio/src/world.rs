@@ -147,7 +147,7 @@ impl<'a> World<'a> {
                 *known = Protocol::Http;
             }
         };
-        for port in &workload.ports {
+        for port in workload.ports.iter() {
             add(port.port, port.protocol);
         }
         let services = self.s.class_of(workload).map(|class| &class.services);

@@ -19,7 +19,7 @@ use crate::identity::{SpiffeId, TrustDomain};
 use crate::labels::Labels;
 use crate::locality::Locality;
 use crate::names::{
-    Namespace, NodeName, PolicyName, ServiceAccount, ServiceName, WorkloadName, WorkspaceName,
+    Name, Namespace, NodeName, PolicyName, ServiceAccount, ServiceName, WorkloadName, WorkspaceName,
 };
 use crate::provenance::{ObjectRef, Provenance, Sourced};
 use crate::rate::RateLimits;
@@ -121,8 +121,8 @@ pub struct ClassKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassRow {
     pub key: Arc<ClassKey>,
-    /// Services that select it.
-    pub services: BTreeSet<ServiceName>,
+    /// Services that select it, in the order of names, each once.
+    pub services: Vec<ServiceName>,
     /// Access policies that apply to it.
     pub access: Vec<AccessAttachment>,
 }
@@ -171,7 +171,8 @@ pub struct WorkloadRow {
     pub address: IpAddr,
     pub node: NodeName,
     pub locality: Locality,
-    pub ports: Vec<WorkloadPort>,
+    /// Shared by workloads of a class that declare the same.
+    pub ports: Arc<[WorkloadPort]>,
     /// Where else it is reached: what is sent there is sent to it.
     pub published: Vec<PublishedPort>,
     /// Ports that accept connections, as its node reports. A port that is in no service is not
@@ -326,9 +327,47 @@ impl Tables {
         }
     }
 
+    /// The row of a service.
+    #[must_use]
+    pub fn service(&self, name: &ServiceName) -> Option<&Arc<ServiceRow>> {
+        let Row::Service(row) = self.0.get(&RowKey::Service(name.clone()))? else {
+            return None;
+        };
+        Some(row)
+    }
+
+    /// The classes of a namespace, which stand together.
+    pub fn classes_in(&self, namespace: &Namespace) -> impl Iterator<Item = &Arc<ClassRow>> {
+        let first = ClassKey {
+            namespace: namespace.clone(),
+            labels: Labels::default(),
+            service_account: ServiceAccount::least(),
+        };
+        let there = self.0.range(RowKey::Class(Arc::new(first))..);
+        there.map_while(move |(_, row)| {
+            let Row::Class(row) = row else { return None };
+            (row.key.namespace == *namespace).then_some(row)
+        })
+    }
+
+    /// The workloads of a namespace, likewise.
+    pub fn workloads_in(&self, namespace: &Namespace) -> impl Iterator<Item = &Arc<WorkloadRow>> {
+        let first = WorkloadName::new(namespace.clone(), Name::least());
+        let there = self.0.range(RowKey::Workload(first)..);
+        there.map_while(move |(_, row)| {
+            let Row::Workload(row) = row else { return None };
+            (row.name.namespace == *namespace).then_some(row)
+        })
+    }
+
     /// The change that turns `self` into `next`.
     #[must_use]
     pub fn diff(&self, next: &Self) -> TableDelta {
+        if self.0.is_empty() {
+            let upserts = next.0.values().cloned().collect();
+            let removes = Vec::new();
+            return TableDelta { upserts, removes };
+        }
         let mut delta = TableDelta::default();
         // What two tables share is not looked at.
         for change in self.0.diff(&next.0) {

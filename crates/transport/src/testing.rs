@@ -192,7 +192,7 @@ fn snapshot(identity: &SpiffeId) -> (Snapshot, WorkloadRow) {
         address: LOCALHOST,
         node: "here".try_into().unwrap(),
         locality: Locality::default(),
-        ports: Vec::new(),
+        ports: Arc::default(),
         published: Vec::new(),
         ready: BTreeSet::default(),
         capacity: None,
@@ -201,7 +201,7 @@ fn snapshot(identity: &SpiffeId) -> (Snapshot, WorkloadRow) {
     let mut tables = Tables::default();
     let class = ClassRow {
         key: workload.class.clone(),
-        services: BTreeSet::default(),
+        services: Vec::new(),
         access: Vec::new(),
     };
     let rows = vec![

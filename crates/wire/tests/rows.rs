@@ -254,7 +254,7 @@ fn class() -> impl Strategy<Value = ClassRow> {
     )
         .prop_map(|(key, services, access)| ClassRow {
             key: Arc::new(key),
-            services,
+            services: services.into_iter().collect(),
             access,
         })
 }
@@ -293,7 +293,7 @@ fn workload() -> impl Strategy<Value = WorkloadRow> {
                 address,
                 node,
                 locality,
-                ports: ports.0,
+                ports: ports.0.into(),
                 ready,
                 capacity,
                 command,

@@ -82,8 +82,8 @@ impl World {
         }
     }
 
-    /// Changes of each sort, `many` of those of workloads and `few` of the others.
-    pub(crate) fn changes(&self, many: usize, few: usize) -> Vec<(&'static str, Vec<InputDelta>)> {
+    /// Changes of each sort.
+    pub(crate) fn changes(&self, many: usize) -> Vec<(&'static str, Vec<InputDelta>)> {
         let workload = template(
             "tacit.dev/v1alpha1",
             "Workload",
@@ -119,6 +119,14 @@ impl World {
             ],
             ..InputDelta::default()
         };
+        // Each changes what is there.
+        let policies = |number, count: usize| {
+            let versions = (0..u32::try_from(count).unwrap_or(u32::MAX)).map(|index| {
+                let (space, _) = at(index);
+                one(policy(space, number, 2 + index))
+            });
+            versions.collect::<Vec<_>>()
+        };
         vec![
             (
                 "a workload becomes ready",
@@ -130,18 +138,8 @@ impl World {
             ),
             ("a workload comes", indexes(many).map(come).collect()),
             ("a workload goes", indexes(many).map(go).collect()),
-            (
-                "an AccessPolicy of a namespace",
-                indexes(few)
-                    .map(|(space, _)| one(policy(space, 5, 2)))
-                    .collect(),
-            ),
-            (
-                "a RetryTimeoutPolicy of a namespace",
-                indexes(few)
-                    .map(|(space, _)| one(policy(space, 0, 2)))
-                    .collect(),
-            ),
+            ("an AccessPolicy of a namespace", policies(5, many)),
+            ("a RetryTimeoutPolicy of a namespace", policies(0, many)),
         ]
     }
 

@@ -77,13 +77,13 @@ pub(crate) fn dangling(
     parts: &Parts<'_>,
     home: &Namespace,
     hit: &BTreeSet<ServiceName>,
-    services: &BTreeSet<ServiceName>,
+    is_service: &dyn Fn(&ServiceName) -> bool,
     endpoints: &[&Locality],
 ) -> Vec<Finding> {
     let mut report = Report::new(object);
     for (at, service) in fallbacks(parts) {
         let name = fallback(service, home);
-        let exists = name.as_ref().is_some_and(|name| services.contains(name));
+        let exists = name.as_ref().is_some_and(is_service);
         let itself = name.as_ref().is_some_and(|name| hit.contains(name));
         if !exists {
             report.say(

@@ -98,7 +98,7 @@ impl Border<'_> {
 /// The borders around the targets of a policy; none if one of the targets has none.
 fn borders<'w>(world: &World<'w, '_>, placed: &Placed<'_>) -> Vec<Border<'w>> {
     let mut namespaces: BTreeSet<&Namespace> = BTreeSet::new();
-    for hit in &placed.hits {
+    for hit in placed.hits.iter() {
         match hit {
             Hit::All {
                 namespaces: hit, ..

@@ -6,7 +6,6 @@ use tacit_api::Object;
 use tacit_api::access::{Action, Mode};
 use tacit_model::ServiceName;
 use tacit_model::finding::Finding;
-use tacit_model::labels::Labels;
 
 use super::World;
 use crate::findings::{OPEN_BY_DEFAULT, Report};
@@ -71,7 +70,7 @@ fn may_reach(
             namespaces.contains(&service.namespace)
         }
         Hit::Service { name, .. } => {
-            let of = |name| services.get(name).map(|entry| &entry.selector);
+            let of = |name| services.get(name);
             let may_share = || {
                 of(name)
                     .zip(of(service))
@@ -85,7 +84,7 @@ fn may_reach(
 }
 
 /// True if no workload has the labels of both.
-fn contradict(a: &Labels, b: &Labels) -> bool {
-    a.0.iter()
-        .any(|(key, value)| b.value(key).is_some_and(|other| *other != **value))
+fn contradict(a: &ServiceEntry<'_>, b: &ServiceEntry<'_>) -> bool {
+    let mut pairs = a.selector();
+    pairs.any(|(key, value)| b.selects(key).is_some_and(|other| other != value))
 }

@@ -155,7 +155,7 @@ fn on_bytes(
     parts: &Parts<'_>,
 ) {
     let mut opaque = None;
-    for hit in &placed.hits {
+    for hit in placed.hits.iter() {
         let Hit::Service {
             name,
             closeness: Closeness::Name,

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use tacit_api::values::PortRef;
 use tacit_api::{Service, Workload};
 use tacit_model::finding::Finding;
-use tacit_model::labels::Labels;
 use tacit_model::tables::WorkloadRow;
 use tacit_model::{Namespace, ServiceName, WorkloadName};
 
@@ -14,7 +13,7 @@ use crate::endpoints::declared;
 use crate::findings::{
     NAME_AND_PROTOCOL, NEARLY_SELECTS, PORT_NOT_DECLARED, Report, UNKNOWN_PROTOCOL, at,
 };
-use crate::index::ServiceEntry;
+use crate::index::{ServiceEntry, WrittenLabels};
 
 /// Checks a Service and the workloads behind it.
 pub(super) fn check(report: &mut Report<'_>, world: &World<'_, '_>, service: &Service) {
@@ -141,30 +140,27 @@ pub(super) fn orphans(world: &World<'_, '_>) -> Vec<Finding> {
 }
 
 /// A workload that no Service selects, with its labels.
-type Orphan<'w> = (&'w WorkloadName, &'w Written);
-
-/// Labels as they are written.
-type Written = BTreeMap<String, String>;
+type Orphan<'w> = (&'w WorkloadName, &'w WrittenLabels);
 
 fn nearly(service: &ServiceEntry<'_>, orphans: &[Orphan<'_>]) -> Option<Finding> {
     let (workload, (key, has)) = orphans
         .iter()
-        .find_map(|(workload, labels)| Some((workload, slip(&service.selector, labels)?)))?;
-    let wanted = service.selector.0.get(key)?;
+        .find_map(|(workload, labels)| Some((workload, slip(service, labels)?)))?;
+    let wanted = service.selects(key)?;
     let message = format!("nothing has {key}: {wanted}, and {workload} has {key}: {has}");
     let field = format!("spec.selector.{key}");
     Some(at(service.object, NEARLY_SELECTS, &field, message, None))
 }
 
 /// The one label in which a workload differs from a selector, if that may be a slip.
-fn slip<'l>(selector: &Labels, labels: &'l Written) -> Option<(&'l str, &'l str)> {
-    let pairs = selector.0.iter();
-    let mut differ =
-        pairs.filter(|(key, value)| labels.get(&***key).map(String::as_str) != Some(&***value));
+fn slip<'l>(service: &ServiceEntry<'_>, labels: &'l WrittenLabels) -> Option<(&'l str, &'l str)> {
+    let differs =
+        |(key, value): &(&str, &str)| labels.get(*key).map(String::as_str) != Some(*value);
+    let mut differ = service.selector().filter(differs);
     let (key, wanted) = differ.next()?;
-    let (key, has) = labels.get_key_value(&**key)?;
+    let (key, has) = labels.get_key_value(key)?;
     let near = is_slip(wanted, has);
-    (differ.next().is_none() && near).then_some((key.as_str(), has.as_str()))
+    (differ.next().is_none() && near).then_some((key.as_str(), has))
 }
 
 /// Short values, and those that only count (`v1`, `v2`), are near each other on purpose.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use tacit_api::Kind;
 use tacit_model::{NodeName, WorkloadName};
 
 use super::narrow;
@@ -113,9 +112,84 @@ fn what_changes_all_the_time_is_bounded() {
     assert!(!is_narrow(workload("batch", "batch")));
 }
 
+/// One object, such as `RetryTimeoutPolicy shop/retry`.
+fn written(head: &str, spec: &str) -> InputDelta {
+    let (kind, name) = head.split_once(' ').unwrap();
+    let (namespace, name) = name.split_once('/').unwrap();
+    let version = if kind == "Service" {
+        "v1"
+    } else {
+        "tacit.dev/v1alpha1"
+    };
+    change(&format!(
+        "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {spec}\n"
+    ))
+}
+
 #[test]
-fn what_people_write_is_not() {
-    let policy = MESH.split("---").last().unwrap();
-    assert!(policy.contains(Kind::AccessPolicy.as_str()));
-    assert!(!is_narrow(change(policy)));
+fn policies_are_bounded_by_their_namespace() {
+    let bounded = [
+        ("AccessPolicy shop/new", "{targetAll: {}, action: Deny}"),
+        (
+            "AccessPolicy shop/batch",
+            "{targetAll: {}, action: Allow, rules: [{to: [{methods: [GET]}]}]}",
+        ),
+        // A label that nothing mentioned makes other classes, there only.
+        (
+            "AccessPolicy shop/few",
+            "{targetSelectors: [{group: tacit.dev, kind: Workload, matchLabels: {hash: a}}], \
+              action: Deny}",
+        ),
+        (
+            "AccessPolicy shop/bad",
+            "{targetAll: {}, action: Allow, rules: []}",
+        ),
+        (
+            "RetryTimeoutPolicy shop/retry",
+            "{targetAll: {}, retry: {attempts: 1}}",
+        ),
+        (
+            "FailoverPolicy shop/move",
+            "{targetAll: {}, health: {signals: []}}",
+        ),
+        // The first object of the root namespace, for everybody.
+        (
+            "AccessPolicy tacit-system/law",
+            "{targetAll: {}, action: Deny}",
+        ),
+    ];
+    for (head, spec) in bounded {
+        assert!(is_narrow(written(head, spec)), "{head} {spec}");
+    }
+}
+
+#[test]
+fn what_reaches_further_is_not() {
+    let unbounded = [
+        (
+            "Service shop/other",
+            "{selector: {app: batch}, ports: [{port: 80}]}",
+        ),
+        // The first object of its namespace.
+        ("AccessPolicy new/first", "{targetAll: {}, action: Deny}"),
+        // It may win at every service of the mesh.
+        (
+            "RetryTimeoutPolicy tacit-system/law",
+            "{targetAll: {}, retry: {attempts: 1}}",
+        ),
+        // Whether a port hides what it looks at depends on all workloads.
+        (
+            "AccessPolicy tacit-system/get",
+            "{targetAll: {}, action: Allow, rules: [{to: [{methods: [GET]}]}]}",
+        ),
+        (
+            "AccessPolicy tacit-system/web",
+            "{targetSelectors: [{group: tacit.dev, kind: Workload, matchLabels: {app: web}, \
+              allNamespaces: true}], action: Deny}",
+        ),
+    ];
+    for (head, spec) in unbounded {
+        assert!(!is_narrow(written(head, spec)), "{head} {spec}");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use tacit_api::ObjectKey;
+use tacit_api::{Kind, ObjectKey};
 use tacit_compiler::{Compiler, InputDelta, NodeFact, Owner, Upsert, Written};
 use tacit_model::tables::PublishedPort;
 use tacit_model::{NodeName, WorkloadName};
@@ -14,7 +14,7 @@ use crate::mesh::{Mesh, node};
 /// version make a duplicate.
 const VERSIONS: &[(&str, &[&str])] = &[
     (
-        "v1 Service shop/web",
+        "Service shop/web",
         &[
             "{selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}]}",
             "{selector: {app: web, tier: front}, ports: [{name: raw, port: 80, targetPort: 9090}]}",
@@ -24,7 +24,7 @@ const VERSIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "v1 Service shop/pay",
+        "Service shop/pay",
         &[
             "{selector: {app: pay}, ports: [{name: tcp-db, port: 5432}], clusterIP: 240.96.0.9}",
             "{selector: {app: pay}, ports: [{name: http, port: 80, targetPort: api}]}",
@@ -128,18 +128,92 @@ const VERSIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("Mesh other", &["{egress: Deny}"]),
+    (
+        "HTTPRoute shop/split",
+        &[
+            "{parentRefs: [{group: '', kind: Service, name: web}], \
+          rules: [{name: one, backendRefs: [{name: pay, namespace: bank, port: 80}]}]}",
+            "{parentRefs: [{group: '', kind: Service, name: pay, namespace: bank}]}",
+        ],
+    ),
+    (
+        "Service bank/pay {tier: back}",
+        &[
+            "{selector: {app: pay}, ports: [{name: http, port: 80}]}",
+            "{selector: {app: pay}, ports: [{name: tcp, port: 80}]}",
+        ],
+    ),
+    (
+        "AccessPolicy tacit-system/law",
+        &[
+            "{targetAll: {}, action: Deny, rules: [{from: [{namespaces: [bank]}]}]}",
+            "{targetRefs: [{group: '', kind: Namespace, name: bank}], action: Deny}",
+            "{targetSelectors: [{group: tacit.dev, kind: Workload, matchLabels: {app: web}, \
+          allNamespaces: true}], action: Deny}",
+            "{targetAll: {}, action: Allow, rules: [{to: [{methods: [GET]}]}]}",
+        ],
+    ),
+    (
+        "AccessPolicy bank/few",
+        &[
+            "{targetRefs: [{group: '', kind: Service, name: pay}], action: Allow, \
+          rules: [{to: [{methods: [GET]}]}]}",
+            "{targetSelectors: [{group: tacit.dev, kind: Workload, matchLabels: {app: pay}}], \
+          action: Allow, rules: [{from: [{workspaces: [none]}]}]}",
+            "{targetSelectors: [{group: '', kind: Service, matchLabels: {tier: back}}], action: Deny}",
+            "{targetAll: {}, action: Perhaps}",
+        ],
+    ),
+    (
+        "AccessPolicy bank/more",
+        &[
+            "{targetAll: {}, action: Allow, rules: [{to: [{paths: [/a]}]}]}",
+            "{targetSelectors: [{group: tacit.dev, kind: Workload, matchLabels: {tier: none}, \
+          namespaces: [shop]}], action: Deny}",
+        ],
+    ),
+    (
+        "FailoverPolicy bank/away",
+        &[
+            "{targetAll: {}, order: [{places: [{zone: same}]}, \
+          {service: {name: pay, namespace: shop}}]}",
+            "{targetRefs: [{group: '', kind: Service, name: pay}], \
+          order: [{places: [{zone: z1}]}]}",
+        ],
+    ),
+    (
+        "RetryTimeoutPolicy bank/retry",
+        &[
+            "{targetAll: {}, timeout: {request: 3s}}",
+            "{targetRefs: [{group: '', kind: Service, name: pay}], timeout: {request: 2s}}",
+            "{targetRefs: [{group: '', kind: Service, name: gone}], retry: {attempts: 1}}",
+            "{targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: split, \
+          sectionName: one}], retry: {attempts: 1}}",
+        ],
+    ),
+    (
+        "RateLimitPolicy bank/calm",
+        &[
+            "{targetAll: {}, limits: [{requests: 5, per: 1s}]}",
+            "{targetRefs: [{group: '', kind: Service, name: pay}], limits: [{requests: 0, per: 1s}]}",
+        ],
+    ),
 ];
+
+/// Where the policies of one namespace stand among them, with one of the mesh.
+const POLICIES: std::ops::Range<usize> = 18..24;
+
+/// A policy of the mesh that gives services values: with it in force, those of namespaces are not
+/// bounded.
+const LAW: usize = 6;
 
 /// Where the Workloads stand among them.
 const WORKLOADS: std::ops::Range<usize> = 2..5;
 
 /// The document of a version.
 fn text(head: &str, spec: &str) -> String {
-    let (version, head) = match head.strip_prefix("v1 ") {
-        Some(head) => ("v1", head),
-        None => ("tacit.dev/v1alpha1", head),
-    };
     let (kind, rest) = head.split_once(' ').unwrap();
+    let version = Kind::from_name(kind).unwrap().api_version();
     let (name, labels) = rest.split_once(' ').unwrap_or((rest, "{}"));
     let metadata = match name.split_once('/') {
         Some((namespace, name)) => {
@@ -202,6 +276,12 @@ fn step() -> impl Strategy<Value = Step> {
             let versions = VERSIONS[object].1.len();
             Step::Write(object, version % (2 * versions + 1))
         }),
+        // What people write most.
+        8 => (POLICIES, 0..9_usize).prop_map(|(object, version)| {
+            let versions = VERSIONS[object].1.len();
+            Step::Write(object, version % (2 * versions + 1))
+        }),
+        2 => POLICIES.prop_map(Step::Remove),
         2 => WORKLOADS.prop_map(Step::Remove),
         2 => (0..VERSIONS.len()).prop_map(Step::Remove),
         2 => (0..3_usize, 0..2_u8).prop_map(move |(index, zone)| {
@@ -309,7 +389,7 @@ impl Final {
 }
 
 fn is(key: &ObjectKey, name: &WorkloadName) -> bool {
-    key.kind == tacit_api::Kind::Workload
+    key.kind == Kind::Workload
         && key.namespace.as_deref() == Some(name.namespace.as_str())
         && key.name == name.name.as_str()
 }
@@ -334,10 +414,13 @@ proptest! {
     fn incremental_is_full(
         steps in prop::collection::vec(step(), 4..=100),
         prefixes in prop::collection::vec(0..100_usize, 3),
+        law in any::<bool>(),
     ) {
         let (mut mesh, mut last) = (Mesh::default(), Final::default());
         // The first change of a process may be empty.
         mesh.apply(InputDelta::default());
+        let is_law = |step: &Step| matches!(step, Step::Write(LAW, _));
+        let steps: Vec<Step> = steps.into_iter().filter(|step| law || !is_law(step)).collect();
         let end = steps.len();
         for (index, step) in steps.into_iter().enumerate() {
             let delta = last.delta(&mesh, step);
@@ -377,6 +460,9 @@ fn the_versions_cover_valid_invalid_and_unreadable() {
         let delta = last.delta(&mesh, Step::Join(fact));
         mesh.apply(delta);
     }
+    assert!(VERSIONS[LAW].0.ends_with("tacit-system/law"));
+    assert!(VERSIONS[POLICIES.start].0.ends_with("tacit-system/law"));
+    assert_eq!(POLICIES.end, VERSIONS.len());
     for object in 0..VERSIONS.len() {
         let delta = last.delta(&mesh, Step::Write(object, 0));
         mesh.apply(delta);

@@ -106,7 +106,7 @@ impl Mesh {
             .collect();
         let before = self.compiler.tables().clone();
         self.output = self.compiler.apply(delta);
-        for key in &self.output.good {
+        for key in self.output.good.keys(&self.compiler) {
             if let Some(tacit_compiler::Written::Ok(object)) = written.get(key) {
                 self.last_good.insert(key.clone(), object.as_ref().clone());
             }

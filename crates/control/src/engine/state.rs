@@ -111,7 +111,7 @@ impl State {
     pub(crate) fn keep_good(
         &mut self,
         objects: &BTreeMap<ObjectKey, Held>,
-        good: &[ObjectKey],
+        good: &[&ObjectKey],
     ) -> Result<Vec<Change>, StoreError> {
         let mut changes = Vec::new();
         for key in good {
@@ -131,7 +131,8 @@ impl State {
             }
             let stored = StoredObject::new(object, None);
             changes.push(records::put(Table::LastGood, key.to_string(), &stored)?);
-            self.last_good.insert(key.clone(), Arc::new(object.clone()));
+            self.last_good
+                .insert((*key).clone(), Arc::new(object.clone()));
         }
         let gone: Vec<ObjectKey> = self
             .last_good

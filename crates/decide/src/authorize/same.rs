@@ -165,7 +165,7 @@ fn local() -> WorkloadRow {
             region: "r".into(),
             zone: "z".into(),
         },
-        ports: Vec::new(),
+        ports: Arc::default(),
         published: Vec::new(),
         ready: BTreeSet::new(),
         capacity: None,

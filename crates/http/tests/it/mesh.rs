@@ -275,11 +275,12 @@ fn workload_row(name: &str, address: IpAddr, app: &str) -> WorkloadRow {
         address,
         node: "host-a".try_into().unwrap(),
         locality: Locality::default(),
-        ports: vec![WorkloadPort {
+        ports: [WorkloadPort {
             name: "http".into(),
             port: PORT,
             protocol: Protocol::Http,
-        }],
+        }]
+        .into(),
         published: Vec::new(),
         ready: BTreeSet::from([PORT]),
         capacity: None,

@@ -297,9 +297,10 @@ impl Wire for ClassRow {
             services,
             access,
         } = proto;
+        let services: BTreeSet<ServiceName> = list_from(services)?;
         Ok(Self {
             key: required("key", key)?,
-            services: list_from(services)?,
+            services: services.into_iter().collect(),
             access: list_from(access)?,
         })
     }
@@ -382,7 +383,7 @@ impl Wire for WorkloadRow {
             address: address.to_wire(),
             node: node.to_string(),
             locality: Some(locality.to_wire()),
-            ports: list_to(ports),
+            ports: list_to(&**ports),
             published: list_to(published),
             ready: ready.iter().copied().map(u32::from).collect(),
             capacity: *capacity,
