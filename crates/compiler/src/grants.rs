@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tacit_api::mesh::MeshSpec;
 use tacit_api::workspace::{GrantSubject, Verb};
-use tacit_api::{Kind, Located, Metadata, Object, ObjectKey, Service};
+use tacit_api::{Located, Metadata, Object, ObjectKey, Service};
 use tacit_model::ObjectRef;
 use tacit_model::finding::{Finding, Position, Severity};
 
@@ -546,24 +546,6 @@ fn reference(key: &ObjectKey) -> Option<ObjectRef> {
         namespace,
         name: key.name.as_str().try_into().ok()?,
     })
-}
-
-/// True for the kinds that have targets.
-fn is_policy(kind: Kind) -> bool {
-    match kind {
-        Kind::AccessPolicy
-        | Kind::FailoverPolicy
-        | Kind::FaultPolicy
-        | Kind::RateLimitPolicy
-        | Kind::RetryTimeoutPolicy => true,
-        Kind::GRPCRoute
-        | Kind::HTTPRoute
-        | Kind::Mesh
-        | Kind::Service
-        | Kind::TCPRoute
-        | Kind::Workload
-        | Kind::Workspace => false,
-    }
 }
 
 #[cfg(test)]

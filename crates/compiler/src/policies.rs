@@ -53,6 +53,7 @@ pub(crate) fn place<'a>(
         .collect()
 }
 
+/// True for the kinds that have targets.
 pub(crate) fn is_policy(kind: Kind) -> bool {
     match kind {
         Kind::AccessPolicy

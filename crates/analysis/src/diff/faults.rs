@@ -8,9 +8,9 @@ use tacit_model::fault::FaultLayer;
 use tacit_model::now::rfc3339;
 
 use super::callers::Sort;
-use super::limits::Difference;
+use super::limits::{Difference, by_callers};
 use super::routes::Pair;
-use super::{Both, Change, Diff, Kind, plain};
+use super::{Both, Diff, Kind, plain};
 
 /// Compares what may befall every caller of the mesh.
 pub(super) fn compare(both: Both<'_>, to: &Pair<'_>, callers: &[Sort], found: &mut Diff) {
@@ -33,20 +33,8 @@ pub(super) fn compare(both: Both<'_>, to: &Pair<'_>, callers: &[Sort], found: &m
             labels.push(sort.label.clone());
         }
     }
-    let changes = by_fault
-        .into_iter()
-        .map(|((before, after, by), who)| Change {
-            callers: if who.len() == local.len() {
-                Vec::new()
-            } else {
-                who
-            },
-            before,
-            after,
-            line: by.as_ref().and_then(|by| both.after.line(by)),
-            by,
-            ..plain(to.destination.to_owned(), Kind::Settings)
-        });
+    let change = plain(to.destination.to_owned(), Kind::Settings);
+    let changes = by_callers(both, &change, local.len(), by_fault);
     found.changes.extend(changes);
 }
 

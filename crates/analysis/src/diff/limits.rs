@@ -46,22 +46,30 @@ pub(super) fn compare(
                 .push(sort.label.clone());
         }
     }
-    found.changes.extend(
-        by_field
-            .into_iter()
-            .map(|((before, after, by), who)| Change {
-                callers: if who.len() == local.len() {
-                    Vec::new()
-                } else {
-                    who
-                },
-                before,
-                after,
-                line: by.as_ref().and_then(|by| both.after.line(by)),
-                by,
-                ..plain(destination.to_owned(), Kind::Limits)
-            }),
-    );
+    let change = plain(destination.to_owned(), Kind::Limits);
+    let changes = by_callers(both, &change, local.len(), by_field);
+    found.changes.extend(changes);
+}
+
+/// Changes like `change`, for the callers of each difference; none are named if it is `all`.
+pub(super) fn by_callers(
+    both: Both<'_>,
+    change: &Change,
+    all: usize,
+    differences: BTreeMap<Difference, Vec<String>>,
+) -> impl Iterator<Item = Change> {
+    let one = move |((before, after, by), who): (Difference, Vec<String>)| Change {
+        callers: match who.len() == all {
+            true => Vec::new(),
+            false => who,
+        },
+        before,
+        after,
+        line: by.as_ref().and_then(|by| both.after.line(by)),
+        by,
+        ..change.clone()
+    };
+    differences.into_iter().map(one)
 }
 
 /// What differs for one caller.

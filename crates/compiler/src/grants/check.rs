@@ -11,8 +11,9 @@ use tacit_model::finding::Finding;
 use crate::grants::limits::{self, Outcome};
 use crate::grants::{
     BAD_GRANT, Change, FIELD_NOT_GRANTED, NOT_GRANTED, OVER_LIMIT, Subject, TARGET_NOT_GRANTED,
-    World, fields, is_policy, refusal,
+    World, fields, refusal,
 };
+use crate::policies::is_policy;
 use crate::routes;
 use crate::workspace::{Tenant, contains};
 

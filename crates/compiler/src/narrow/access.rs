@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tacit_api::{Kind, ObjectKey};
-use tacit_model::tables::{ClassKey, ClassRow, WorkloadRow};
-use tacit_model::{Namespace, PolicyName, Row, RowKey};
+use tacit_model::tables::{ClassRow, WorkloadRow};
+use tacit_model::{Namespace, PolicyName, Row, RowKey, ServiceName};
 
 use crate::access;
 use crate::armed::Map;
@@ -175,11 +175,8 @@ fn reclass(change: &Change<'_>, next: &mut Compiled) {
         .workloads_in(&change.namespace)
         .cloned()
         .collect();
-    let classes: Vec<_> = next.tables.classes_in(&change.namespace).collect();
-    let classes: Vec<RowKey> = classes
-        .iter()
-        .map(|row| RowKey::Class(row.key.clone()))
-        .collect();
+    let classes = next.tables.classes_in(&change.namespace);
+    let classes: Vec<RowKey> = classes.map(|row| RowKey::Class(row.key.clone())).collect();
     for row in rows {
         let Some(entry) = index.workload(&row.name) else {
             continue;
@@ -198,16 +195,18 @@ fn reclass(change: &Change<'_>, next: &mut Compiled) {
     for key in classes {
         next.tables.0.remove(&key);
     }
-    let keys = next.kept.classes_in(&change.namespace);
-    let keys: Vec<Arc<ClassKey>> = keys.map(|(key, _)| key.clone()).collect();
-    for key in keys {
-        let mut class = class_row(key, index);
-        class
-            .services
-            .retain(|name| next.tables.service(name).is_some());
-        for (policy, hits) in next.access_over(&change.namespace) {
+    let over = next.access_over(&change.namespace);
+    let made = next.kept.classes_in(&change.namespace).map(|(key, _)| {
+        let mut class = class_row(key.clone(), index);
+        let is_there = |name: &ServiceName| next.tables.service(name).is_some();
+        class.services.retain(is_there);
+        for (policy, hits) in &over {
             access::attach_to(&mut class, policy, hits);
         }
+        class
+    });
+    let made: Vec<ClassRow> = made.collect();
+    for class in made {
         let key = RowKey::Class(class.key.clone());
         next.tables.0.insert(key, Row::Class(Arc::new(class)));
     }
