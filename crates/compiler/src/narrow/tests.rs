@@ -36,6 +36,23 @@ metadata: {name: batch, namespace: shop}
 spec:
   targetSelectors: [{group: tacit.dev, kind: Workload, matchLabels: {app: batch}}]
   action: Deny
+---
+apiVersion: v1
+kind: Service
+metadata: {name: pay, namespace: bank}
+spec: {selector: {app: pay}, ports: [{name: http, port: 80}]}
+---
+apiVersion: tacit.dev/v1alpha1
+kind: Workload
+metadata: {name: pay-1, namespace: bank, labels: {app: pay}}
+spec: {serviceAccount: pay, node: host-a, address: 10.96.0.20}
+---
+apiVersion: tacit.dev/v1alpha1
+kind: FailoverPolicy
+metadata: {name: away, namespace: bank}
+spec:
+  targetAll: {}
+  order: [{places: [{zone: same}]}, {service: {name: web, namespace: shop}}]
 ";
 
 fn change(text: &str) -> InputDelta {
@@ -152,6 +169,11 @@ fn policies_are_bounded_by_their_namespace() {
         (
             "FailoverPolicy shop/move",
             "{targetAll: {}, health: {signals: []}}",
+        ),
+        // The policy of another namespace that falls back to the service counts other endpoints.
+        (
+            "FailoverPolicy shop/move",
+            "{targetAll: {}, order: [{places: [{zone: same}]}]}",
         ),
         // The first object of the root namespace, for everybody.
         (
